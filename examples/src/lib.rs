@@ -1,0 +1,81 @@
+//! What every example shares: the flags, the start, the line that says it is ready, and the end.
+
+use clap::Args;
+use ringline_core::signal::ShutdownSignal;
+use ringline_core::{ConfigBuilder, EventHandler, Running, Seat, Server};
+use std::error::Error;
+use std::io::Write;
+use std::time::Duration;
+
+/// Flags of every server among the examples.
+#[derive(Args, Clone, Debug)]
+pub struct ServerArgs {
+    /// Address to listen on, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets
+    /// the kernel choose
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
+    pub listen: Vec<String>,
+
+    /// How many workers; one per physical core if not given
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+
+    /// Let the scheduler move the workers between CPUs
+    #[arg(long)]
+    pub no_pin: bool,
+
+    /// How many seconds open connections get to finish after SIGTERM or SIGINT
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub drain: u64,
+
+    /// How many connections each worker serves at most
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub connections: u32,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// Prints one line `listening on ADDR` per listener when every worker is ready.
+///
+/// # Errors
+///
+/// Whatever kept the server from starting or from ending well.
+pub fn serve<H, F>(args: &ServerArgs, config: ConfigBuilder, factory: F) -> Result<(), Box<dyn Error>>
+where
+    H: EventHandler + 'static,
+    F: Fn(Seat) -> H + Send + Sync + 'static,
+{
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let mut config = config.pin(!args.no_pin).connections_per_worker(args.connections);
+    if let Some(workers) = args.workers {
+        config = config.workers(workers);
+    }
+    let mut signal = ShutdownSignal::install()?;
+    let mut server = Server::new(config.build()?);
+    for addr in &args.listen {
+        server = server.listen(addr.as_str())?;
+    }
+    let running = server.launch(factory)?;
+    announce(&running)?;
+    signal.wait();
+    running.shutdown(Duration::from_secs(args.drain))?;
+    Ok(())
+}
+
+/// Runs an example's body; an error goes to standard error as one line and makes the exit status 1.
+pub fn exit(result: Result<(), Box<dyn Error>>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn announce(running: &Running) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for addr in running.local_addrs() {
+        writeln!(out, "listening on {addr}")?;
+    }
+    out.flush()
+}

@@ -1,0 +1,65 @@
+//! The contract between the core and a kernel.
+//!
+//! A backend promises: an operation that was taken completes, once or (with `more`) several times;
+//! the last completion hands back everything the operation owned; nothing completes after its last
+//! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
+//! socket after its close, and no close before everything else of that socket has completed; a
+//! cancel names the exact tag of its target; every lease comes back exactly once; staged bytes are
+//! left alone until their send has completed. The simulated kernel asserts the core's half.
+
+pub(crate) mod sim;
+pub(crate) mod uring;
+
+use crate::buf::{Lease, Stage};
+use crate::op::{Completion, Op, UserData};
+use std::io;
+use std::time::Duration;
+
+/// How long [`Backend::enter`] may stay away when there is nothing to report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Come back at once.
+    No,
+    /// Come back for the first completion, or after this long.
+    For(Duration),
+    /// Come back for the first completion.
+    Forever,
+}
+
+/// The submission queue is full; the operation comes back untouched.
+#[derive(Debug)]
+pub(crate) struct Full(pub(crate) Op);
+
+/// A kernel: takes operations, gives completions.
+pub(crate) trait Backend {
+    /// Queues an operation. Nothing happens before [`Backend::enter`].
+    fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;
+
+    /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
+    /// success, for signals, for a completion backlog and for passing lack of memory.
+    ///
+    /// `Wait::For` and `Wait::Forever` do not count completions of `SendNow` as something to come
+    /// back for: they may be reported only with the next other completion.
+    fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
+
+    /// The next completion that `enter` brought back; those of staged sends come first.
+    fn next(&mut self) -> Option<Completion>;
+
+    /// Whether `next` has something to give.
+    fn has_completions(&self) -> bool;
+
+    /// The bytes of a lease.
+    fn received(&self, lease: &Lease) -> &[u8];
+
+    /// Takes a lease back, so that the kernel may fill its memory again.
+    fn release(&mut self, lease: Lease);
+
+    /// The time in milliseconds since the start, from a backend that keeps its own clock; `None`
+    /// means the clock of the system.
+    fn time_ms(&self) -> Option<u64> {
+        None
+    }
+
+    /// How often a completion queue overflow was seen, since the start.
+    fn overflows(&self) -> u64;
+}

@@ -1,0 +1,133 @@
+//! Memory that operations in flight own.
+//!
+//! What is lent can be neither read nor freed before the operation's last completion: only a
+//! [`Final`] gives it back, and only `lift` makes one. A completion that never comes leaks.
+#![allow(unsafe_code)]
+
+use super::lift::Final;
+use crate::buf::Block;
+use crate::sys::sock_addr;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::ptr::NonNull;
+
+/// Something the kernel has. Dropping it leaks.
+#[derive(Debug)]
+struct Lent<T>(ManuallyDrop<T>);
+
+impl<T> Lent<T> {
+    fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+
+    fn reclaim(self, _: Final) -> T {
+        ManuallyDrop::into_inner(self.0)
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct RawAddress {
+    storage: libc::sockaddr_storage,
+    len: libc::socklen_t,
+}
+
+/// Where the kernel writes a peer's address: a heap cell that stays in place.
+#[derive(Debug)]
+pub(super) struct AddressCell(NonNull<RawAddress>);
+
+impl AddressCell {
+    fn new() -> Self {
+        // SAFETY: all zeros is a valid value of both fields.
+        let raw: RawAddress = unsafe { std::mem::zeroed() };
+        Self(NonNull::from(Box::leak(Box::new(raw))))
+    }
+
+    /// Ready for the kernel: the storage and the cell that says how long it is.
+    fn offer(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        let raw = self.0.as_ptr();
+        // SAFETY: the cell is ours until it is lent, and no reference to it exists.
+        unsafe {
+            (*raw).len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            ((&raw mut (*raw).storage).cast(), &raw mut (*raw).len)
+        }
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        // SAFETY: the cell was reclaimed with a `Final`, so the kernel is done with it.
+        let raw = unsafe { *self.0.as_ptr() };
+        sock_addr::from_raw(&raw.storage, raw.len)
+    }
+}
+
+impl Drop for AddressCell {
+    fn drop(&mut self) {
+        // SAFETY: the cell came from a leaked box, and a lent one is never dropped.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// Everything the kernel has been lent, by the row of the operation.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    sends: Vec<Option<Lent<Block>>>,
+    accepts: Vec<Option<Lent<AddressCell>>>,
+    spare_cells: Vec<AddressCell>,
+    live: usize,
+}
+
+impl InFlight {
+    /// An operation was pushed that will complete.
+    #[inline]
+    pub(super) fn begin(&mut self) {
+        self.live += 1;
+    }
+
+    /// An operation has completed for the last time.
+    #[inline]
+    pub(super) fn end(&mut self) {
+        self.live -= 1;
+    }
+
+    /// How many operations have not completed for the last time.
+    pub(super) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// Lends a block for the send of `row` and says where its unsent bytes are.
+    pub(super) fn lend_block(&mut self, row: u32, block: Block) -> (*const u8, usize) {
+        // The bytes are on the heap, so moving the block does not move them.
+        let (start, len) = (block.unsent().as_ptr(), block.unsent().len());
+        lend(&mut self.sends, row, block);
+        (start, len)
+    }
+
+    pub(super) fn reclaim_block(&mut self, row: u32, proof: Final) -> Option<Block> {
+        Some(self.sends.get_mut(row as usize)?.take()?.reclaim(proof))
+    }
+
+    /// Lends a cell for the address that the accept of `row` will bring.
+    pub(super) fn lend_address(&mut self, row: u32) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        let mut cell = self.spare_cells.pop().unwrap_or_else(AddressCell::new);
+        let pointers = cell.offer();
+        lend(&mut self.accepts, row, cell);
+        pointers
+    }
+
+    pub(super) fn reclaim_address(&mut self, row: u32, proof: Final) -> Option<SocketAddr> {
+        let cell = self.accepts.get_mut(row as usize)?.take()?.reclaim(proof);
+        let address = cell.address();
+        self.spare_cells.push(cell);
+        address
+    }
+}
+
+/// At most one of a kind is in flight for a row.
+fn lend<T>(rows: &mut Vec<Option<Lent<T>>>, row: u32, value: T) {
+    let row = row as usize;
+    if rows.len() <= row {
+        rows.resize_with(row + 1, || None);
+    }
+    assert!(rows[row].is_none(), "one operation of a kind in flight for a row");
+    rows[row] = Some(Lent::new(value));
+}

@@ -1,0 +1,86 @@
+//! Completion entries into completions. The only maker of [`Final`].
+
+use super::Uring;
+use super::ring::Cqe;
+use crate::op::{Completion, Kind, Outcome, Tag, UserData};
+use io_uring::cqueue;
+
+/// Proof that an operation has completed for the last time, so that its memory is free.
+#[derive(Debug)]
+pub(super) struct Final(());
+
+impl Uring {
+    /// `None` for what concerns nobody but the backend.
+    #[inline]
+    pub(super) fn lift(&mut self, cqe: Cqe) -> Option<Completion> {
+        let tag = UserData::from_bits(cqe.user_data).decode()?;
+        let more = cqueue::more(cqe.flags);
+        if !more {
+            self.in_flight.end();
+        }
+        let outcome = match tag.kind {
+            Kind::Recv => self.lift_recv(cqe),
+            Kind::Send => self.lift_send(tag, cqe.result),
+            Kind::Accept => self.lift_accept(tag, cqe.result),
+            Kind::Wake => {
+                self.is_wake_armed = more;
+                Outcome::Done
+            }
+            Kind::Staged => return None,
+            Kind::Shutdown
+            | Kind::Close
+            | Kind::CancelRecv
+            | Kind::CancelSend
+            | Kind::CancelAccept
+            | Kind::Orphan => done_or_failed(cqe.result),
+        };
+        Some(Completion { tag, outcome, more })
+    }
+
+    #[inline]
+    fn lift_recv(&mut self, cqe: Cqe) -> Outcome {
+        let buffer = cqueue::buffer_select(cqe.flags);
+        let Ok(len) = u32::try_from(cqe.result) else {
+            self.return_unused(cqe, buffer);
+            return Outcome::Failed { errno: -cqe.result, block: None };
+        };
+        match buffer {
+            Some(buffer) if len > 0 => {
+                let is_done = !cqueue::buffer_more(cqe.flags);
+                Outcome::Received(self.buffers.lease(buffer, len, is_done))
+            }
+            _ => {
+                self.return_unused(cqe, buffer);
+                Outcome::EndOfStream
+            }
+        }
+    }
+
+    /// An end or an error may bring a buffer, too.
+    fn return_unused(&mut self, cqe: Cqe, buffer: Option<u16>) {
+        if let Some(buffer) = buffer {
+            let lease = self.buffers.lease(buffer, 0, !cqueue::buffer_more(cqe.flags));
+            self.buffers.release(lease);
+        }
+    }
+
+    fn lift_send(&mut self, tag: Tag, result: i32) -> Outcome {
+        let block = self.in_flight.reclaim_block(tag.row, Final(()));
+        match u32::try_from(result) {
+            Ok(bytes) => Outcome::Sent { bytes, block },
+            Err(_) => Outcome::Failed { errno: -result, block },
+        }
+    }
+
+    fn lift_accept(&mut self, tag: Tag, result: i32) -> Outcome {
+        let peer = self.in_flight.reclaim_address(tag.row, Final(()));
+        match u32::try_from(result) {
+            Ok(slot) => Outcome::Accepted { fd: crate::op::Fd(slot), peer },
+            Err(_) => Outcome::Failed { errno: -result, block: None },
+        }
+    }
+}
+
+fn done_or_failed(result: i32) -> Outcome {
+    if result < 0 { Outcome::Failed { errno: -result, block: None } } else { Outcome::Done }
+}

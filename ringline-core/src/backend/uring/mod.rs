@@ -1,0 +1,211 @@
+//! io_uring as a backend.
+//!
+//! One `io_uring_enter` a turn submits, waits and carries the timeout. Staged sends are lowered so
+//! that they complete during submission and post a completion only if they did not go out whole;
+//! silence, once the kernel has consumed their entries, is their success (`staged`).
+#![allow(unsafe_code)]
+
+mod buf_ring;
+mod error;
+mod in_flight;
+mod lift;
+mod lower;
+mod probe;
+mod ring;
+mod staged;
+
+pub use error::RingError;
+pub use probe::Capabilities;
+
+use super::{Backend, Full, Wait};
+use crate::buf::{Lease, Stage};
+use crate::op::{Completion, Kind, Op, UserData};
+use crate::sys::{Anchor, EventFd};
+use buf_ring::BufRing;
+use in_flight::InFlight;
+use ring::{Cqe, Ring};
+use staged::StagedSends;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long the teardown waits for operations to come home before it leaks their memory instead.
+const TEARDOWN: Duration = Duration::from_secs(2);
+
+/// What a ring is built for.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Entries of the submission queue; the completion queue has four times as many.
+    pub(crate) entries: u32,
+    /// Rows of the table of descriptors.
+    pub(crate) files: u32,
+    pub(crate) buffers: u16,
+    pub(crate) buffer_bytes: u32,
+    /// Use buffers that the kernel fills bit by bit, if it can.
+    pub(crate) incremental: bool,
+}
+
+/// A ring with its receive buffers and what is in flight on it.
+#[derive(Debug)]
+pub(crate) struct Uring {
+    ring: Ring,
+    buffers: BufRing,
+    in_flight: InFlight,
+    staged: StagedSends,
+    /// Completions of the last enter, and how many of them were handed out.
+    batch: Vec<Cqe>,
+    taken: usize,
+    wake: Arc<EventFd>,
+    is_wake_armed: bool,
+    /// Keeps the memory in place that staged sends name.
+    stage: Option<Anchor>,
+    overflows: u64,
+    capabilities: Capabilities,
+}
+
+impl Uring {
+    /// Sets a ring up on the thread that will use it. Signals on `wake` interrupt waiting.
+    pub(crate) fn new(setup: &Setup, wake: Arc<EventFd>) -> Result<Self, RingError> {
+        let (mut ring, no_sqarray) = Ring::new(setup.entries)?;
+        ring.register_files(setup.files)?;
+        let buffers = BufRing::new(&mut ring, setup)?;
+        let capabilities = Capabilities::new(buffers.is_incremental(), no_sqarray);
+        Ok(Self {
+            ring,
+            buffers,
+            in_flight: InFlight::default(),
+            staged: StagedSends::default(),
+            batch: Vec::new(),
+            taken: 0,
+            wake,
+            is_wake_armed: false,
+            stage: None,
+            overflows: 0,
+            capabilities,
+        })
+    }
+
+    /// What this kernel offers and the ring uses.
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Takes over what the completion queue holds, setting complaints of staged sends apart.
+    fn reap(&mut self) {
+        debug_assert_eq!(self.taken, self.batch.len(), "completions are handed out before more come");
+        self.batch.clear();
+        self.taken = 0;
+        let staged = &mut self.staged;
+        let batch = &mut self.batch;
+        self.ring.drain(|cqe| {
+            if !staged.complain(cqe) {
+                batch.push(cqe);
+            }
+        });
+        if self.ring.has_overflowed() {
+            // A complaint may be among what did not fit, so silence proves nothing yet.
+            self.overflows += 1;
+        } else {
+            self.staged.settle(self.ring.consumed());
+        }
+    }
+
+    /// Asks everything to end and waits, for a bounded time, until it has.
+    fn bring_home(&mut self) -> bool {
+        let until = Instant::now() + TEARDOWN;
+        self.ring.cancel_all();
+        while self.in_flight.live() > 0 && Instant::now() < until {
+            if self.ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
+                return false;
+            }
+            self.reap();
+            while self.next().is_some() {}
+        }
+        self.in_flight.live() == 0
+    }
+}
+
+impl Backend for Uring {
+    #[inline]
+    fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
+        if self.ring.is_full() {
+            return Err(Full(op));
+        }
+        self.lower(user_data, op, stage);
+        Ok(())
+    }
+
+    #[inline]
+    fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()> {
+        debug_assert!(self.stage.is_none() || !stage.is_empty() || self.staged.is_empty());
+        self.arm_wake();
+        self.buffers.publish();
+        // What the queue had no room for, and what overflowed, must not wait for something else.
+        let wait = if self.staged.is_unsettled(self.ring.consumed()) { Wait::No } else { wait };
+        self.ring.enter(wait)?;
+        self.reap();
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.staged.next() {
+            return Some(completion);
+        }
+        while let Some(&cqe) = self.batch.get(self.taken) {
+            self.taken += 1;
+            if let Some(completion) = self.lift(cqe) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn has_completions(&self) -> bool {
+        self.staged.has_settled() || self.taken < self.batch.len()
+    }
+
+    #[inline]
+    fn received(&self, lease: &Lease) -> &[u8] {
+        self.buffers.bytes(lease)
+    }
+
+    #[inline]
+    fn release(&mut self, lease: Lease) {
+        self.buffers.release(lease);
+    }
+
+    #[inline]
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+}
+
+impl Uring {
+    /// Without this the worker would be deaf to other threads, so it is tried again every turn.
+    #[inline]
+    fn arm_wake(&mut self) {
+        if !self.is_wake_armed && !self.ring.is_full() {
+            self.lower_wake();
+            self.is_wake_armed = true;
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        // Join, close the ring, and only then free: the kernel must not find freed memory.
+        if !self.bring_home() {
+            log::error!("{} operations did not end in time; their memory is leaked", self.in_flight.live());
+            self.buffers.leak();
+            std::mem::forget(self.stage.take());
+        }
+        self.buffers.unregister(&mut self.ring);
+        self.ring.close();
+    }
+}
+
+impl Kind {
+    /// The bits under which the backend watches its wake-up.
+    const WAKE: UserData = UserData::new(Self::Wake, 0, 0);
+}

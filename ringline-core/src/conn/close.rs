@@ -1,0 +1,120 @@
+//! Why a connection ended.
+
+use std::fmt;
+use std::io;
+
+/// Whose doing the end of a connection was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Initiator {
+    /// The handler, or the program that stops the server.
+    Local,
+    /// The other side.
+    Peer,
+    /// A configured limit or deadline.
+    Limit,
+    /// The kernel, or the network between the two.
+    System,
+}
+
+/// A limit that a connection ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Limit {
+    /// More unread bytes than [`inbox_bytes`](crate::ConfigBuilder::inbox_bytes) allows, or a
+    /// handler that asked for more than that with [`need`](crate::Consumed::need).
+    Inbox {
+        /// The limit in force, in bytes.
+        bytes: usize,
+    },
+    /// Closing made no progress for [`close_timeout`](crate::ConfigBuilder::close_timeout).
+    CloseTimeout,
+}
+
+/// Why a connection ended, said once, in [`on_close`](crate::EventHandler::on_close).
+///
+/// The reason is the first cause of the end. If the bytes queued at that moment could not be
+/// delivered in full, it is the cause of that instead: `Closed` means that everything the handler
+/// had sent was handed to the kernel before the connection closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The handler called [`close`](crate::Ctx::close), and everything sent went out.
+    Closed,
+    /// The handler called [`abort`](crate::Ctx::abort).
+    Aborted,
+    /// The peer ended its direction and the handler had nothing more to say.
+    PeerClosed {
+        /// How many received bytes the handler had not consumed: above zero, the peer stopped in
+        /// the middle of a message.
+        unread: usize,
+    },
+    /// The peer reset the connection.
+    PeerReset,
+    /// A limit was reached.
+    LimitExceeded(Limit),
+    /// The server was shut down, and everything sent went out.
+    Shutdown,
+    /// The server was shut down, and the deadline came first.
+    ShutdownDeadline,
+    /// A callback for this connection panicked, or consumed more bytes than there were.
+    HandlerPanicked,
+    /// The kernel reported an error.
+    Failed {
+        /// The error number, as in `errno(3)`.
+        errno: i32,
+    },
+}
+
+impl CloseReason {
+    /// Whether both sides had said everything: nothing queued was lost and nothing received was
+    /// left unread.
+    pub fn is_clean(self) -> bool {
+        matches!(self, Self::Closed | Self::Shutdown | Self::PeerClosed { unread: 0 })
+    }
+
+    /// Whose doing it was.
+    pub fn initiator(self) -> Initiator {
+        match self {
+            Self::Closed
+            | Self::Aborted
+            | Self::Shutdown
+            | Self::ShutdownDeadline
+            | Self::HandlerPanicked => Initiator::Local,
+            Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
+            Self::LimitExceeded(_) => Initiator::Limit,
+            Self::Failed { .. } => Initiator::System,
+        }
+    }
+
+    /// The reason behind an error of a receive or a send.
+    pub(crate) fn from_errno(errno: i32) -> Self {
+        match errno {
+            libc::ECONNRESET | libc::EPIPE => Self::PeerReset,
+            errno => Self::Failed { errno },
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed by the handler"),
+            Self::Aborted => f.write_str("aborted by the handler"),
+            Self::PeerClosed { unread: 0 } => f.write_str("closed by the peer"),
+            Self::PeerClosed { unread } => {
+                write!(f, "closed by the peer with {unread} bytes left unread")
+            }
+            Self::PeerReset => f.write_str("reset by the peer"),
+            Self::LimitExceeded(Limit::Inbox { bytes }) => {
+                write!(f, "more than {bytes} unread bytes")
+            }
+            Self::LimitExceeded(Limit::CloseTimeout) => {
+                f.write_str("closing made no progress in time")
+            }
+            Self::Shutdown => f.write_str("server shut down"),
+            Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
+            Self::HandlerPanicked => f.write_str("handler panicked"),
+            Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Completion in, event out: what a completion changes about one connection. No I/O, no user code.
+
+use super::row::WriteEnd;
+use super::{CloseReason, Conn, Phase, PhaseEvent};
+use crate::buf::{Lease, Pool, Stage};
+use crate::op::{Kind, Outcome};
+
+/// What the worker has to do about a completion.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Nothing,
+    /// Bytes arrived.
+    Received(Lease),
+    /// The peer has ended its direction.
+    Ended,
+    /// The receive ended because the backend had no buffer left.
+    OutOfBuffers,
+    /// A send came home; this many bytes left, and the allocator was asked for `fresh` blocks.
+    Sent { bytes: usize, whole: bool, fresh: u32 },
+    /// The connection cannot go on.
+    Broken(CloseReason),
+    /// A send came home broken, with the number of bytes that it still took.
+    SendBroken(CloseReason),
+    /// The descriptor is gone; the row is free once the handler has been told.
+    Released,
+}
+
+/// Where a connection's sends keep their bytes.
+#[derive(Debug)]
+pub(crate) struct Memory<'a> {
+    pub(crate) stage: &'a mut Stage,
+    pub(crate) pool: &'a mut Pool,
+}
+
+/// Applies one completion.
+#[inline]
+pub(crate) fn advance(
+    conn: &mut Conn,
+    memory: &mut Memory<'_>,
+    kind: Kind,
+    outcome: Outcome,
+    more: bool,
+) -> Event {
+    match kind {
+        Kind::Recv => received(conn, outcome, more),
+        Kind::Send => sent(conn, memory, outcome),
+        Kind::Shutdown => {
+            conn.write_end = WriteEnd::Ended;
+            Event::Nothing
+        }
+        Kind::CancelRecv => {
+            conn.ops.cancel_recv = false;
+            Event::Nothing
+        }
+        Kind::CancelSend => {
+            conn.ops.cancel_send = false;
+            Event::Nothing
+        }
+        Kind::Close => {
+            conn.ops.close = false;
+            let released = conn.phase.on(PhaseEvent::Released);
+            assert!(released, "only a closing connection is released");
+            Event::Released
+        }
+        kind => unreachable!("{kind:?} is no operation of a connection"),
+    }
+}
+
+#[inline]
+fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
+    conn.ops.recv = more;
+    match outcome {
+        Outcome::Received(lease) => Event::Received(lease),
+        Outcome::EndOfStream => {
+            conn.ops.recv = false;
+            conn.has_ended = true;
+            Event::Ended
+        }
+        Outcome::Failed { errno, .. } => {
+            // Whatever the kernel says about more to come, an error ends the receive.
+            conn.ops.recv = false;
+            match errno {
+                libc::ECANCELED | libc::EINTR | libc::EAGAIN => Event::Nothing,
+                libc::ENOBUFS => Event::OutOfBuffers,
+                errno => Event::Broken(CloseReason::from_errno(errno)),
+            }
+        }
+        outcome => unreachable!("a receive does not complete with {outcome:?}"),
+    }
+}
+
+#[inline]
+fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
+    let waited = conn.outbox.is_waiting();
+    let (bytes, block, errno) = match outcome {
+        Outcome::Sent { bytes, block } => (bytes as usize, block, 0),
+        Outcome::Failed { errno, block } => (0, block, errno),
+        outcome => unreachable!("a send does not complete with {outcome:?}"),
+    };
+    conn.ops.send_cancelled = false;
+    let before = conn.outbox.pending();
+    let fresh = conn.outbox.complete(bytes, block, memory.stage, memory.pool);
+    debug_assert_eq!(conn.outbox.pending() + bytes, before);
+    if conn.phase == Phase::Joining {
+        conn.outbox.discard(memory.stage, memory.pool);
+    }
+    let passing = match errno {
+        0 | libc::EINTR | libc::ECANCELED => true,
+        // A socket that takes nothing now, or a kernel short of memory, is waited for.
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => !waited,
+        _ => false,
+    };
+    if passing {
+        Event::Sent { bytes, whole: errno == 0 && !conn.outbox.is_blocked(), fresh }
+    } else {
+        Event::SendBroken(CloseReason::from_errno(errno))
+    }
+}

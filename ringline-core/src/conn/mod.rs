@@ -1,0 +1,24 @@
+//! The state of one connection: plain data, no I/O and no user code.
+
+mod close;
+mod id;
+mod inbox;
+pub(crate) mod machine;
+mod outbox;
+mod phase;
+mod row;
+mod table;
+mod timers;
+
+pub use close::{CloseReason, Initiator, Limit};
+pub use id::ConnId;
+pub use outbox::{Accepted, Pressure, SendError, Sent};
+pub use timers::TimerKey;
+
+pub(crate) use inbox::Inbox;
+pub(crate) use machine::Event;
+pub(crate) use outbox::{Limits, Outbox};
+pub(crate) use phase::{Phase, PhaseEvent};
+pub(crate) use row::{Conn, WriteEnd};
+pub(crate) use table::Table;
+pub(crate) use timers::{Fired, Timers};

@@ -1,0 +1,135 @@
+//! One row of the connection table: everything the core keeps about a connection except the user's
+//! state and the unread bytes, which are columns of their own.
+
+use super::{CloseReason, Outbox, Phase, PhaseEvent};
+use crate::buf::{Pool, Stage};
+use crate::op::Fd;
+use crate::timer::TimerId;
+
+/// Our sending direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WriteEnd {
+    Open,
+    /// To be ended when everything queued is out.
+    Ending,
+    /// The operation that ends it is in flight.
+    InFlight,
+    Ended,
+}
+
+/// Operations in flight, apart from the outbox's own. True from submission to the last completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ops {
+    pub(crate) recv: bool,
+    pub(crate) cancel_recv: bool,
+    pub(crate) cancel_send: bool,
+    /// The send in flight was cancelled already; one cancel is enough.
+    pub(crate) send_cancelled: bool,
+    pub(crate) close: bool,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) fd: Fd,
+    pub(crate) phase: Phase,
+    pub(crate) write_end: WriteEnd,
+    pub(crate) ops: Ops,
+    /// The handler paused reading.
+    pub(crate) is_paused: bool,
+    /// Reading waits for the outbox to come down.
+    pub(crate) is_held: bool,
+    /// Unread bytes are to be presented again although nothing has arrived.
+    pub(crate) redeliver: bool,
+    /// The peer ended its direction.
+    pub(crate) has_ended: bool,
+    /// The handler was told so.
+    pub(crate) end_told: bool,
+    /// In the list of connections to flush.
+    pub(crate) is_dirty: bool,
+    /// In the list of connections to look after once this turn's completions are through.
+    pub(crate) is_due: bool,
+    pub(crate) outbox: Outbox,
+    pub(crate) reason: Option<CloseReason>,
+    /// The first of this connection's timers.
+    pub(crate) timers: Option<TimerId>,
+    /// Bounds the time that closing takes.
+    pub(crate) close_timer: Option<TimerId>,
+}
+
+impl Conn {
+    pub(crate) fn new(fd: Fd) -> Self {
+        Self {
+            fd,
+            phase: Phase::Arriving,
+            write_end: WriteEnd::Open,
+            ops: Ops::default(),
+            is_paused: false,
+            is_held: false,
+            redeliver: false,
+            has_ended: false,
+            end_told: false,
+            is_dirty: false,
+            is_due: false,
+            outbox: Outbox::new(),
+            reason: None,
+            timers: None,
+            close_timer: None,
+        }
+    }
+
+    /// Asks for an orderly end: what is queued goes out first. True if that is news.
+    pub(crate) fn close(&mut self, reason: CloseReason) -> bool {
+        let begins = self.phase.on(PhaseEvent::CloseAsked);
+        if begins {
+            self.reason = Some(reason);
+        }
+        begins
+    }
+
+    /// Ends the connection at once and returns how many queued bytes were dropped, or `None` if it
+    /// was ending at once already. The cause of a loss replaces the cause of an orderly close.
+    pub(crate) fn terminate(
+        &mut self,
+        reason: CloseReason,
+        stage: &mut Stage,
+        pool: &mut Pool,
+    ) -> Option<usize> {
+        if !self.phase.on(PhaseEvent::Terminated) {
+            return None;
+        }
+        if self.reason.is_none() || self.outbox.pending() > 0 {
+            self.reason = Some(reason);
+        }
+        Some(self.outbox.discard(stage, pool))
+    }
+
+    /// Whether the handler is to see data now.
+    #[inline]
+    pub(crate) fn delivers(&self) -> bool {
+        self.phase == Phase::Open && !self.is_paused && !self.is_held
+    }
+
+    /// Whether a receive should be armed.
+    #[inline]
+    pub(crate) fn wants_recv(&self) -> bool {
+        let open = match self.phase {
+            Phase::Open => !self.is_paused && !(self.is_held && self.outbox.is_blocked()),
+            Phase::Flushing => self.ops.recv,
+            Phase::Lingering => true,
+            _ => false,
+        };
+        open && !self.has_ended
+    }
+
+    /// Whether nothing of this connection is in flight.
+    pub(crate) fn is_joined(&self) -> bool {
+        let ops = self.ops;
+        !ops.recv
+            && !ops.cancel_recv
+            && !ops.cancel_send
+            && !ops.close
+            && self.write_end != WriteEnd::InFlight
+            && !self.outbox.is_flying()
+    }
+}

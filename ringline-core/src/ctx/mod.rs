@@ -1,0 +1,141 @@
+//! What a callback may ask for.
+//!
+//! Every method edits plain data and returns at once. Nothing here touches the kernel: what was
+//! asked for becomes operations when the turn's callbacks have run.
+
+mod clock;
+mod io;
+
+pub(crate) use clock::Clock;
+pub(crate) use io::Io;
+
+use crate::conn::{Accepted, CloseReason, ConnId, SendError, TimerKey};
+use crate::handler::EventHandler;
+use crate::timer::TimerId;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Seat {
+    /// Which worker this is, from 0.
+    pub worker: usize,
+    /// How many workers the server has.
+    pub workers: usize,
+    /// The CPU that the worker's thread is pinned to, if it is.
+    pub cpu: Option<usize>,
+}
+
+/// The worker, as a callback sees it.
+pub struct Ctx<'a, H: EventHandler> {
+    io: &'a mut Io,
+    handler: PhantomData<fn(&mut H)>,
+}
+
+impl<'a, H: EventHandler> Ctx<'a, H> {
+    pub(crate) fn new(io: &'a mut Io) -> Self {
+        Self { io, handler: PhantomData }
+    }
+
+    /// Queues a copy of `bytes` for a connection, behind everything sent before. All of it is
+    /// accepted or none.
+    ///
+    /// What one turn's callbacks send on a connection leaves as one operation. Sending nothing is
+    /// legal; such a send completes in its turn, like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Gone`] for a connection that has closed, [`SendError::Closing`] for one that
+    /// is not open, [`SendError::Full`] and [`SendError::WorkerFull`] at a limit.
+    #[inline]
+    pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
+        self.io.send(id, bytes)
+    }
+
+    /// Closes a connection in order: everything sent goes out, then our direction ends, then the
+    /// peer gets [`linger`](crate::ConfigBuilder::linger) to end its own. Data that still arrives
+    /// is dropped. Does nothing if the connection is closing or gone.
+    pub fn close(&mut self, id: ConnId) {
+        self.io.close(id, CloseReason::Closed);
+    }
+
+    /// Ends our direction once everything sent has gone out; receiving goes on. No more sends are
+    /// accepted. Does nothing if the connection is closing or gone.
+    pub fn shutdown_write(&mut self, id: ConnId) {
+        self.io.shutdown_write(id);
+    }
+
+    /// Closes a connection now and drops what has not gone out. Does nothing if it is gone.
+    pub fn abort(&mut self, id: ConnId) {
+        self.io.terminate(id, CloseReason::Aborted);
+    }
+
+    /// Stops presenting data, and in time receiving it, so that the peer has to wait. What arrives
+    /// before the kernel has been told is kept.
+    pub fn pause_reads(&mut self, id: ConnId) {
+        self.io.pause_reads(id);
+    }
+
+    /// Undoes [`pause_reads`](Self::pause_reads). What was kept is presented this turn, without
+    /// waiting for more; that also holds for data that the handler left unconsumed while reading
+    /// was not paused.
+    pub fn resume_reads(&mut self, id: ConnId) {
+        self.io.resume_reads(id);
+    }
+
+    /// How many accepted bytes the kernel has not taken yet; `None` if the connection is gone.
+    pub fn pending_bytes(&self, id: ConnId) -> Option<usize> {
+        self.io.conns.get(id).map(|conn| conn.outbox.pending())
+    }
+
+    /// Whether the connection is open: it exists, was admitted, and is not closing.
+    pub fn is_open(&self, id: ConnId) -> bool {
+        self.io.is_open(id)
+    }
+
+    /// How many connections this worker has, closing ones included.
+    pub fn connections(&self) -> usize {
+        self.io.conns.live()
+    }
+
+    /// Calls [`on_timer`](EventHandler::on_timer) with `key` after at least `after`, once, with a
+    /// resolution of a millisecond. The shortest time is the next turn.
+    pub fn set_timer(&mut self, after: Duration, key: TimerKey) -> TimerId {
+        self.io.set_timer(after, key)
+    }
+
+    /// Calls [`on_conn_timer`](EventHandler::on_conn_timer) with `key` after at least `after`,
+    /// once, unless the connection closes first. `None` if it is closing or gone.
+    pub fn set_conn_timer(&mut self, id: ConnId, after: Duration, key: TimerKey) -> Option<TimerId> {
+        self.io.set_conn_timer(id, after, key)
+    }
+
+    /// Cancels a timer of either kind. False if it has fired, was cancelled, or ended with its
+    /// connection.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.io.cancel_timer(timer)
+    }
+
+    /// The time as of this turn: read from the system's monotonic clock once, when first asked for.
+    pub fn now(&mut self) -> Instant {
+        self.io.clock.now()
+    }
+
+    /// Which worker this is.
+    pub fn seat(&self) -> Seat {
+        self.io.seat
+    }
+
+    /// The handler does not look at completed sends.
+    pub(crate) fn ignore_completed_sends(&mut self) {
+        self.io.observes_sends = false;
+    }
+}
+
+impl<H: EventHandler> fmt::Debug for Ctx<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ctx").field("seat", &self.io.seat).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! The trait a user implements. What each callback may rely on is listed in `docs/promises.md`.
+
+use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
+use crate::consumed::Consumed;
+use crate::ctx::Ctx;
+use crate::net::Peer;
+use std::time::Instant;
+
+/// The answer to [`on_accept`](EventHandler::on_accept).
+#[derive(Debug)]
+#[must_use]
+pub enum Admit<C> {
+    /// Serve the connection; this is its state.
+    Accept(C),
+    /// Close it at once. No other callback follows.
+    Refuse,
+}
+
+/// The answer to [`on_eof`](EventHandler::on_eof).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Eof {
+    /// Send what is queued, then close.
+    Close,
+    /// The peer has said everything, the handler has not: it goes on sending and calls
+    /// [`close`](Ctx::close) itself.
+    KeepWriting,
+}
+
+/// One turn of the worker's loop, as [`on_tick`](EventHandler::on_tick) sees it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Tick {
+    /// How many completions this turn has dispatched.
+    pub completions: usize,
+    /// The tick interval has passed since the last tick for which this was true. Always false if
+    /// no [`tick_interval`](crate::ConfigBuilder::tick_interval) is set.
+    pub interval: bool,
+}
+
+/// What a server does when something happens. One value per worker, on the worker's thread.
+///
+/// For each connection the order is: `on_accept`, `on_open`, then any of `on_data`,
+/// `on_send_complete`, `on_writable`, `on_conn_timer` and `on_eof` (once at most), and at last
+/// `on_close`, exactly once, after which the id means nothing any more.
+///
+/// Callbacks must not block: everything else on this worker waits meanwhile. A panic in a callback
+/// ends the connection it was for and no other; see [`PanicPolicy`](crate::PanicPolicy).
+///
+/// # Examples
+///
+/// A server that answers every line with its length:
+///
+/// ```
+/// use ringline_core::{Admit, ConnId, Consumed, Ctx, EventHandler, Peer};
+///
+/// struct Lengths;
+///
+/// impl EventHandler for Lengths {
+///     type Conn = u64; // lines answered
+///
+///     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<u64> {
+///         Admit::Accept(0)
+///     }
+///
+///     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, lines: &mut u64, data: &[u8]) -> Consumed {
+///         let mut consumed = 0;
+///         while let Some(end) = data[consumed..].iter().position(|&byte| byte == b'\n') {
+///             if cx.send(id, format!("{end}\n").as_bytes()).is_err() {
+///                 cx.abort(id);
+///             }
+///             *lines += 1;
+///             consumed += end + 1;
+///         }
+///         Consumed::bytes(consumed)
+///     }
+/// }
+/// ```
+#[allow(unused_variables)]
+pub trait EventHandler: Sized {
+    /// What the handler keeps about one connection. It enters by value in
+    /// [`on_accept`](Self::on_accept) and leaves by value in [`on_close`](Self::on_close).
+    type Conn;
+
+    /// Called first, once, on the worker's thread, before the first connection.
+    fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {}
+
+    /// A peer has connected. The connection takes sends from [`on_open`](Self::on_open) on, not
+    /// yet here.
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, peer: &Peer) -> Admit<Self::Conn>;
+
+    /// The connection is ready in both directions. The place for a greeting.
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn) {}
+
+    /// Everything unread, contiguous: at least one byte. What is not consumed is presented again,
+    /// followed by more, once more has arrived.
+    fn on_data(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        data: &[u8],
+    ) -> Consumed;
+
+    /// All sends up to `sent.through` have completed: the kernel has their bytes, or, if
+    /// `sent.result` is an error, the connection is about to close and some were dropped. Every
+    /// accepted send is covered by exactly one call.
+    ///
+    /// A handler that does not implement this is not woken for completed sends.
+    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, sent: Sent) {
+        cx.ignore_completed_sends();
+    }
+
+    /// The outbox has come down to its low mark after having reached its high one.
+    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn) {}
+
+    /// The peer has ended its direction; no [`on_data`](Self::on_data) follows. `unread` is what
+    /// the handler has not consumed: not empty if the peer stopped in the middle of a message.
+    fn on_eof(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        unread: &[u8],
+    ) -> Eof {
+        Eof::Close
+    }
+
+    /// A timer set with [`set_conn_timer`](Ctx::set_conn_timer) has expired.
+    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, key: TimerKey) {}
+
+    /// A timer set with [`set_timer`](Ctx::set_timer) has expired.
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, key: TimerKey) {}
+
+    /// The connection is over and its state comes back. The framework holds nothing of it any
+    /// more: no bytes, no timers, no descriptor.
+    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: Self::Conn, reason: CloseReason) {}
+
+    /// The last callback of every turn. A turn happens when there is something to do; for one at
+    /// least every so often, set a [`tick_interval`](crate::ConfigBuilder::tick_interval).
+    fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, tick: Tick) {}
+
+    /// The server shuts down: no new connections from now on, and every open one is closed once
+    /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.
+    fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, deadline: Instant) {}
+}

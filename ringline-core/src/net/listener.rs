@@ -1,0 +1,422 @@
+//! Listening TCP sockets.
+//!
+//! A `Listener` is listening from the moment it exists, its address is the one the kernel chose,
+//! and every option that accepted sockets inherit has been set before the first of them could
+//! arrive.
+
+use std::fmt::Debug;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::sys::limits;
+
+/// A listening TCP socket that all workers accept from.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    local_addr: SocketAddr,
+}
+
+impl Listener {
+    /// The listening descriptor; it closes on exec.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The address it is bound to; a port that was given as 0 is the one the kernel chose.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+}
+
+/// How a listening socket is set up.
+///
+/// # Examples
+///
+/// ```
+/// use ringline_core::net::ListenOptions;
+///
+/// let options = ListenOptions::default().backlog(1024).v6_only(true);
+/// assert_ne!(options, ListenOptions::default());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenOptions {
+    backlog: u32,
+    nodelay: bool,
+    v6_only: bool,
+}
+
+impl Default for ListenOptions {
+    /// A backlog of 4096, no delay of small segments, and IPv4 clients welcome on an IPv6 wildcard
+    /// address.
+    fn default() -> Self {
+        Self {
+            backlog: 4096,
+            nodelay: true,
+            v6_only: false,
+        }
+    }
+}
+
+impl ListenOptions {
+    /// Sets how many established connections may wait to be accepted; 4096 unless set.
+    ///
+    /// The kernel silently lowers it to `net.core.somaxconn`. A client that finds the queue full
+    /// retries for some seconds, so a burst of new connections larger than this shows as latency
+    /// first and as failed connects later.
+    #[must_use]
+    pub const fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Sets whether small segments leave at once (`TCP_NODELAY`) on accepted connections; they do
+    /// unless switched off.
+    ///
+    /// All output that a handler makes in one turn leaves in one send anyway, so waiting for more
+    /// rarely saves segments and often costs a delayed acknowledgement.
+    #[must_use]
+    pub const fn nodelay(mut self, on: bool) -> Self {
+        self.nodelay = on;
+        self
+    }
+
+    /// Sets whether an IPv6 address takes IPv6 clients only; unless it does, `[::]` serves IPv4
+    /// clients too.
+    ///
+    /// Needed to give `0.0.0.0` and `[::]` listeners of their own on one port. It has no effect on
+    /// an IPv4 address.
+    #[must_use]
+    pub const fn v6_only(mut self, on: bool) -> Self {
+        self.v6_only = on;
+        self
+    }
+}
+
+/// Why listening on an address failed, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ListenError {
+    /// The text is no address with a port, or the host name does not resolve.
+    #[error(
+        "cannot listen on {given}: {source}; give an IP address or a host name that resolves, with \
+         a port, such as 0.0.0.0:7000 or [::]:7000"
+    )]
+    BadAddress {
+        /// What was given.
+        given: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// Another socket listens on this address and port.
+    #[error(
+        "cannot listen on {addr}: the address is in use; stop the process that listens there (`ss \
+         -ltnp` names it) or choose another port"
+    )]
+    AddressInUse {
+        /// The address that was tried.
+        addr: SocketAddr,
+    },
+    /// No network interface of this host has the address.
+    #[error(
+        "cannot listen on {addr}: this host does not have that address; use one that `ip addr` \
+         lists, or 0.0.0.0 or [::] for all of them"
+    )]
+    AddressNotAvailable {
+        /// The address that was tried.
+        addr: SocketAddr,
+    },
+    /// The process may not listen on this port.
+    #[error(
+        "cannot listen on {addr}: permission denied; choose a port from \
+         net.ipv4.ip_unprivileged_port_start (1024) up, give the process CAP_NET_BIND_SERVICE, or \
+         look for a security policy that forbids it"
+    )]
+    PermissionDenied {
+        /// The address that was tried.
+        addr: SocketAddr,
+    },
+    /// The process has as many descriptors open as it may.
+    #[error(
+        "cannot listen on {addr}: all {soft_limit} descriptors that the process may have open are \
+         in use; raise the limit (`ulimit -n`, or LimitNOFILE= of the service)"
+    )]
+    TooManyOpenFiles {
+        /// The address that was tried.
+        addr: SocketAddr,
+        /// The limit in force.
+        soft_limit: u64,
+    },
+    /// The kernel refused for another reason.
+    #[error(
+        "cannot listen on {addr}: {source}; check that the kernel has this address family switched \
+         on and that the system is not out of descriptors or memory"
+    )]
+    Other {
+        /// The address that was tried.
+        addr: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl ListenError {
+    /// Sorts what the kernel said about listening on `addr`.
+    fn from_kernel(addr: SocketAddr, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => Self::AddressInUse { addr },
+            Some(libc::EADDRNOTAVAIL) => Self::AddressNotAvailable { addr },
+            Some(libc::EACCES | libc::EPERM) => Self::PermissionDenied { addr },
+            Some(libc::EMFILE) => Self::TooManyOpenFiles {
+                addr,
+                soft_limit: limits::open_files().map_or(0, |limit| limit.soft),
+            },
+            _ => Self::Other { addr, source },
+        }
+    }
+}
+
+/// Listens on `addr`; port 0 lets the kernel choose.
+pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> Result<Listener, ListenError> {
+    open(addr, options).map_err(|source| ListenError::from_kernel(addr, source))
+}
+
+/// Listens on the first of `addresses` that can be had.
+///
+/// When none can, the error is that of the last one.
+///
+/// # Panics
+///
+/// If there are no addresses; [`resolve`] returns at least one.
+pub(crate) fn bind_first(
+    addresses: &[SocketAddr],
+    options: &ListenOptions,
+) -> Result<Listener, ListenError> {
+    let (last, others) = addresses
+        .split_last()
+        .expect("there is an address to listen on");
+    others
+        .iter()
+        .find_map(|addr| bind(*addr, options).ok())
+        .map_or_else(|| bind(*last, options), Ok)
+}
+
+/// The addresses that `addr` stands for, in the resolver's order of preference: at least one, each
+/// once.
+///
+/// A host name is looked up here and blocks the thread.
+pub(crate) fn resolve(addr: impl ToSocketAddrs + Debug) -> Result<Vec<SocketAddr>, ListenError> {
+    let found = addr.to_socket_addrs().and_then(|candidates| {
+        let mut addresses = Vec::new();
+        for candidate in candidates {
+            if !addresses.contains(&candidate) {
+                addresses.push(candidate);
+            }
+        }
+        if addresses.is_empty() {
+            let message = "it stands for no address at all";
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
+        Ok(addresses)
+    });
+    found.map_err(|source| ListenError::BadAddress {
+        given: format!("{addr:?}"),
+        source,
+    })
+}
+
+fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        // Said either way, because the default is a setting of the host (`net.ipv6.bindv6only`).
+        socket.set_only_v6(options.v6_only)?;
+    }
+    // A restarted server must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it, which saves a call for each of them.
+    socket.set_tcp_nodelay(options.nodelay)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    let local_addr = socket
+        .local_addr()?
+        .as_socket()
+        .expect("a TCP socket has an IP address");
+    Ok(Listener {
+        fd: socket.into(),
+        local_addr,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockRef;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    fn listen(addr: SocketAddr, options: &ListenOptions) -> Listener {
+        bind(addr, options).unwrap()
+    }
+
+    /// A connection to `to`, as the client and as the listener sees it.
+    fn connect(listener: &Listener, to: SocketAddr) -> (TcpStream, TcpStream) {
+        let acceptor = TcpListener::from(listener.fd.try_clone().unwrap());
+        let client = TcpStream::connect(to).unwrap();
+        let (accepted, _) = acceptor.accept().unwrap();
+        (client, accepted)
+    }
+
+    /// Some build hosts have no IPv6; what is said of it cannot be seen there.
+    fn has_ipv6() -> bool {
+        TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+    }
+
+    #[test]
+    fn port_zero_becomes_the_port_that_clients_reach() {
+        let listener = listen(LOCAL, &ListenOptions::default());
+        assert_ne!(listener.local_addr().port(), 0);
+        let (mut client, mut accepted) = connect(&listener, listener.local_addr());
+        client.write_all(b"x").unwrap();
+        let mut byte = [0];
+        accepted.read_exact(&mut byte).unwrap();
+        assert_eq!(&byte, b"x");
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_nodelay() {
+        for on in [true, false] {
+            let listener = listen(LOCAL, &ListenOptions::default().nodelay(on));
+            let (_client, accepted) = connect(&listener, listener.local_addr());
+            assert_eq!(accepted.nodelay().unwrap(), on);
+        }
+    }
+
+    #[test]
+    fn the_descriptor_closes_on_exec() {
+        let listener = listen(LOCAL, &ListenOptions::default());
+        let path = format!("/proc/self/fdinfo/{}", listener.as_fd().as_raw_fd());
+        let info = std::fs::read_to_string(path).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        assert_eq!(flags & libc::O_CLOEXEC, libc::O_CLOEXEC);
+    }
+
+    #[test]
+    fn the_backlog_bounds_the_connections_that_wait() {
+        let listener = listen(LOCAL, &ListenOptions::default().backlog(2));
+        let addr = listener.local_addr();
+        let patience = std::time::Duration::from_millis(300);
+        let attempts = (0..8).map(|_| TcpStream::connect_timeout(&addr, patience));
+        let waiting: Vec<_> = attempts.take_while(Result::is_ok).collect();
+        // Linux lets one more in than the number says.
+        assert!((2..=3).contains(&waiting.len()), "{waiting:?}");
+    }
+
+    #[test]
+    fn an_ipv6_wildcard_serves_both_families_unless_told_not_to() {
+        if !has_ipv6() {
+            return;
+        }
+        let wildcard = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+        let both = listen(wildcard, &ListenOptions::default());
+        let port = both.local_addr().port();
+        let _v4 = connect(&both, (Ipv4Addr::LOCALHOST, port).into());
+        let _v6 = connect(&both, (Ipv6Addr::LOCALHOST, port).into());
+
+        let one = listen(wildcard, &ListenOptions::default().v6_only(true));
+        assert!(SockRef::from(&one.as_fd()).only_v6().unwrap());
+        let port = one.local_addr().port();
+        let _v6 = connect(&one, (Ipv6Addr::LOCALHOST, port).into());
+    }
+
+    #[test]
+    fn an_address_is_free_again_while_old_connections_linger() {
+        let options = ListenOptions::default();
+        let first = listen(LOCAL, &options);
+        let addr = first.local_addr();
+        let (mut client, accepted) = connect(&first, addr);
+        // The side that closes first keeps the address in TIME_WAIT.
+        drop(accepted);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop(client);
+        drop(first);
+        assert_eq!(listen(addr, &options).local_addr(), addr);
+    }
+
+    #[test]
+    fn the_kernels_refusals_are_told_apart() {
+        let options = ListenOptions::default();
+        let taken = listen(LOCAL, &options);
+        let addr = taken.local_addr();
+        let error = bind(addr, &options).unwrap_err();
+        assert!(matches!(error, ListenError::AddressInUse { addr: tried } if tried == addr));
+        assert!(error.to_string().contains(&addr.to_string()));
+
+        // An address of a block that is reserved for documentation.
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        let error = bind(foreign, &options).unwrap_err();
+        assert!(matches!(error, ListenError::AddressNotAvailable { addr } if addr == foreign));
+
+        let sorted = |errno| ListenError::from_kernel(LOCAL, io::Error::from_raw_os_error(errno));
+        for errno in [libc::EACCES, libc::EPERM] {
+            assert!(matches!(
+                sorted(errno),
+                ListenError::PermissionDenied { addr: LOCAL }
+            ));
+        }
+        let in_force = limits::open_files().unwrap();
+        assert!(matches!(
+            sorted(libc::EMFILE),
+            ListenError::TooManyOpenFiles { addr: LOCAL, soft_limit }
+                if soft_limit > 0 && soft_limit <= in_force.hard
+        ));
+        assert!(matches!(
+            sorted(libc::ENFILE),
+            ListenError::Other { addr: LOCAL, source }
+                if source.raw_os_error() == Some(libc::ENFILE)
+        ));
+    }
+
+    #[test]
+    fn the_first_address_that_can_be_had_is_taken() {
+        let options = ListenOptions::default();
+        let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
+        let listener = bind_first(&[foreign, LOCAL, foreign], &options).unwrap();
+        assert_eq!(listener.local_addr().ip(), LOCAL.ip());
+
+        let taken = listener.local_addr();
+        let error = bind_first(&[foreign, taken], &options).unwrap_err();
+        assert!(matches!(error, ListenError::AddressInUse { addr } if addr == taken));
+    }
+
+    #[test]
+    fn addresses_resolve_in_order_and_once() {
+        let other = SocketAddr::from(([127, 0, 0, 2], 7));
+        let resolved = resolve(&[other, LOCAL, other][..]).unwrap();
+        assert_eq!(resolved, [other, LOCAL]);
+        assert_eq!(
+            resolve("[::1]:7000").unwrap(),
+            [(Ipv6Addr::LOCALHOST, 7000).into()]
+        );
+    }
+
+    #[test]
+    fn what_is_no_address_is_named_in_the_error() {
+        let error = resolve("7000").unwrap_err();
+        assert!(matches!(&error, ListenError::BadAddress { given, .. } if given == "\"7000\""));
+        assert!(error.to_string().contains("0.0.0.0:7000"));
+        assert!(std::error::Error::source(&error).is_some());
+
+        let none: &[SocketAddr] = &[];
+        assert!(matches!(
+            resolve(none).unwrap_err(),
+            ListenError::BadAddress { source, .. } if source.kind() == io::ErrorKind::NotFound
+        ));
+    }
+}

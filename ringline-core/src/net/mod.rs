@@ -1,0 +1,13 @@
+//! Where connections come from: listening sockets, the peers they bring, and the CPUs that serve
+//! them.
+//!
+//! A listening socket is made once and shared by all workers; what is in here makes sockets and
+//! reads facts, and no data ever passes through it.
+
+mod listener;
+mod peer;
+pub(crate) mod topology;
+
+pub use listener::{ListenError, ListenOptions};
+pub(crate) use listener::{Listener, bind_first, resolve};
+pub use peer::{ListenerId, Peer};

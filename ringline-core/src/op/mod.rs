@@ -1,0 +1,68 @@
+//! The language between the core and a backend: owned operations down, completions up.
+//!
+//! Memory an operation needs moves into the [`Op`] and comes back with its final completion, so a
+//! forgotten completion can leak but never free what the kernel still uses.
+
+mod user_data;
+
+pub(crate) use user_data::{Kind, Tag, UserData};
+
+use crate::buf::{Block, Lease, Span};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+/// A socket in a backend's own table of descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fd(pub(crate) u32);
+
+/// One request to a backend with everything it needs.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// Accepts one connection of a listening socket. Completes with `Accepted` or `Failed`.
+    Accept { listener: RawFd },
+    /// Receives until told otherwise, into buffers of the backend. Completes many times with
+    /// `Received`; `EndOfStream`, `Failed` and a completion without `more` end it.
+    Recv { fd: Fd },
+    /// Sends as much of a staged span as the socket takes at once. Completes with `Sent` or `Failed`
+    /// (`EAGAIN` when the socket took nothing), at the latest when `Backend::enter` has returned and
+    /// the operation was not left in the submission queue.
+    SendNow { fd: Fd, span: Span },
+    /// Sends the unsent rest of a block and waits for room. Completes with `Sent` or `Failed`, and
+    /// the block comes back with it.
+    Send { fd: Fd, block: Block },
+    /// Ends the sending direction. Completes with `Done` or `Failed`.
+    ShutdownWrite { fd: Fd },
+    /// Gives the socket back. The last operation a descriptor ever sees. Completes with `Done` or
+    /// `Failed`; the descriptor is gone either way.
+    Close { fd: Fd },
+    /// Asks for the operation with this exact tag to end early. Completes with `Done` or `Failed`;
+    /// the target completes by itself, too.
+    Cancel { target: UserData },
+}
+
+/// What became of an operation.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// A connection and its peer's address. The address is missing if the kernel gave one that is
+    /// neither IPv4 nor IPv6.
+    Accepted { fd: Fd, peer: Option<SocketAddr> },
+    /// Bytes of a stream, on loan from the backend.
+    Received(Lease),
+    /// The peer has ended its sending direction.
+    EndOfStream,
+    /// This many bytes left. A `Send` hands its block back.
+    Sent { bytes: u32, block: Option<Block> },
+    /// Nothing to report but the end.
+    Done,
+    /// The kernel refused, with a positive errno. A `Send` hands its block back.
+    Failed { errno: i32, block: Option<Block> },
+}
+
+/// One completion of one operation.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) tag: Tag,
+    pub(crate) outcome: Outcome,
+    /// The operation lives on and will complete again.
+    pub(crate) more: bool,
+}

@@ -1,0 +1,130 @@
+//! The 64 bits that travel with an operation: kind (8), generation (24), row (32).
+//!
+//! The kind names the table, the row names the row in it; state lives in the row, never here. There
+//! is one constructor, so a cancel always reproduces the bits of its target.
+
+/// Which table an operation belongs to, and which of its row's operations it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    /// Row of the worker's accept table.
+    Accept = 1,
+    /// Row of the connection table, as are the next five.
+    Recv = 2,
+    Send = 3,
+    Shutdown = 4,
+    Close = 5,
+    CancelRecv = 6,
+    CancelSend = 7,
+    /// Row of the worker's accept table.
+    CancelAccept = 8,
+    /// Row of the worker's list of sockets that never became connections.
+    Orphan = 9,
+    /// Row of a backend's own staged sends; never leaves a backend.
+    Staged = 10,
+    /// The worker's wake-up; never leaves a backend except as `Tag` with row 0.
+    Wake = 11,
+}
+
+impl Kind {
+    const ALL: [Self; 11] = [
+        Self::Accept,
+        Self::Recv,
+        Self::Send,
+        Self::Shutdown,
+        Self::Close,
+        Self::CancelRecv,
+        Self::CancelSend,
+        Self::CancelAccept,
+        Self::Orphan,
+        Self::Staged,
+        Self::Wake,
+    ];
+}
+
+/// A decoded [`UserData`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tag {
+    pub(crate) kind: Kind,
+    /// The low 24 bits of the row's generation.
+    pub(crate) generation: u32,
+    pub(crate) row: u32,
+}
+
+/// An encoded [`Tag`], as the kernel carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct UserData(u64);
+
+impl UserData {
+    /// How much of a generation travels with an operation.
+    pub(crate) const GENERATION_MASK: u32 = (1 << 24) - 1;
+
+    /// The bits for an operation of `row`; of `generation`, the low 24 bits.
+    #[inline]
+    pub(crate) const fn new(kind: Kind, generation: u32, row: u32) -> Self {
+        let generation = (generation & Self::GENERATION_MASK) as u64;
+        Self((kind as u64) << 56 | generation << 32 | row as u64)
+    }
+
+    /// What the kernel handed back. Only a backend calls this.
+    #[inline]
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    #[inline]
+    pub(crate) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// `None` for bits that [`UserData::new`] never made.
+    #[inline]
+    pub(crate) fn decode(self) -> Option<Tag> {
+        let kind = *Kind::ALL.get(((self.0 >> 56) as usize).wrapping_sub(1))?;
+        Some(Tag {
+            kind,
+            generation: (self.0 >> 32) as u32 & Self::GENERATION_MASK,
+            row: self.0 as u32,
+        })
+    }
+}
+
+impl Tag {
+    /// The bits again, for instance to name this operation in a cancel.
+    #[inline]
+    pub(crate) const fn encode(self) -> UserData {
+        UserData::new(self.kind, self.generation, self.row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_tag_survives_the_round_trip(at in 0..Kind::ALL.len(), generation: u32, row: u32) {
+            let kind = Kind::ALL[at];
+            let tag = UserData::new(kind, generation, row).decode().unwrap();
+            prop_assert_eq!(tag, Tag { kind, generation: generation & UserData::GENERATION_MASK, row });
+            prop_assert_eq!(tag.encode(), UserData::new(kind, generation, row));
+        }
+
+        #[test]
+        fn foreign_bits_decode_to_nothing_or_to_themselves(bits: u64) {
+            if let Some(tag) = UserData::from_bits(bits).decode() {
+                prop_assert_eq!(tag.encode().bits(), bits);
+            } else {
+                prop_assert!(!(1..=Kind::ALL.len() as u64).contains(&(bits >> 56)));
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_are_numbered_as_listed() {
+        for (at, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, at + 1);
+        }
+    }
+}

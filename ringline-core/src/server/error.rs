@@ -1,0 +1,94 @@
+//! Why a server did not start, or did not end well.
+
+use crate::backend::uring::RingError;
+use std::io;
+
+/// Why a server could not be launched. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The connections need more descriptors than the process may have.
+    #[error(
+        "{needed} descriptors per worker are needed and the limit of open files (RLIMIT_NOFILE) is \
+         {limit}; raise it with ulimit -n, or lower connections_per_worker"
+    )]
+    OpenFiles {
+        /// Descriptors each ring has to have room for.
+        needed: u64,
+        /// The limit in force.
+        limit: u64,
+    },
+    /// A worker's ring could not be set up.
+    #[error("worker {worker}: {source}")]
+    Ring {
+        /// Which worker.
+        worker: usize,
+        /// Why.
+        source: RingError,
+    },
+    /// Memory for a worker could not be mapped.
+    #[error("worker {worker}: no memory ({source}); lower stage_bytes")]
+    Memory {
+        /// Which worker.
+        worker: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A worker could not be pinned to its CPU.
+    #[error("worker {worker} could not be pinned to CPU {cpu} ({source}); turn pinning off")]
+    Pin {
+        /// Which worker.
+        worker: usize,
+        /// The CPU meant for it.
+        cpu: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A worker's thread could not be started.
+    #[error("worker {worker}: no thread ({source}); look at the limits of threads and open files")]
+    Thread {
+        /// Which worker.
+        worker: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel would not say which CPUs there are.
+    #[error("the CPUs of this process could not be found out ({source}); set workers and turn pinning off")]
+    Cpus {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The handler's factory or its `on_start` panicked.
+    #[error("the handler panicked while it was started")]
+    Panicked {
+        /// On which worker, if that is known.
+        worker: Option<usize>,
+    },
+}
+
+/// How a server ended, if not well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The kernel made a worker's ring unusable.
+    #[error("worker {worker}: the ring failed: {source}")]
+    Ring {
+        /// Which worker.
+        worker: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A callback panicked and the configuration says that its worker stops then, or a panic came
+    /// from outside of all callbacks.
+    #[error("worker {worker} stopped after a panic")]
+    Panicked {
+        /// Which worker.
+        worker: usize,
+    },
+    /// A worker did not end in time: one of its callbacks does not return.
+    #[error("worker {worker} has not ended; a callback of its handler blocks")]
+    Stuck {
+        /// Which worker.
+        worker: usize,
+    },
+}

@@ -1,0 +1,239 @@
+//! From a configuration and some addresses to running workers.
+//!
+//! Launching is a transaction: either every worker is ready and accepts, or none is left and the
+//! first error is reported.
+
+mod error;
+mod running;
+mod thread;
+
+pub use error::{LaunchError, RunError};
+pub use running::Running;
+
+use crate::backend::uring::{Capabilities, Setup};
+use crate::config::Config;
+use crate::ctx::Seat;
+use crate::handler::EventHandler;
+use crate::metrics::ShardReader;
+use crate::net::{self, ListenError, ListenOptions, Listener, topology};
+use crate::sys::{EventFd, affinity, limits};
+use crate::worker::Balance;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use running::Handle;
+use std::fmt::Debug;
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use thread::Plan;
+
+/// Descriptors beyond the connections themselves: accepted sockets on their way to being refused.
+const SPARE_FILES: u32 = 64;
+/// Descriptors of the process that a worker and its surroundings need.
+const PROCESS_FILES: u64 = 64;
+
+/// What a worker's thread is told.
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    ShutDown { deadline: Instant },
+}
+
+/// What a worker's thread reports once.
+type Report = Result<Ready, LaunchError>;
+
+#[derive(Debug)]
+struct Ready {
+    worker: usize,
+    metrics: ShardReader,
+    capabilities: Capabilities,
+}
+
+/// A server that is being put together.
+///
+/// # Examples
+///
+/// See the [crate](crate).
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    listeners: Vec<Arc<Listener>>,
+}
+
+impl Server {
+    /// A server with this configuration and no listeners yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, listeners: Vec::new() }
+    }
+
+    /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
+    /// served once the server is launched.
+    ///
+    /// `addr` is an address with a port, or a host name with one; of several addresses the first
+    /// that works is taken. Port 0 lets the kernel choose: see [`Running::local_addrs`].
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] says what is wrong with the address and what to do.
+    pub fn listen(self, addr: impl ToSocketAddrs + Debug) -> Result<Self, ListenError> {
+        self.listen_with(addr, &ListenOptions::default())
+    }
+
+    /// Listens on a TCP address.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] says what is wrong with the address and what to do.
+    pub fn listen_with(
+        mut self,
+        addr: impl ToSocketAddrs + Debug,
+        options: &ListenOptions,
+    ) -> Result<Self, ListenError> {
+        let addresses = net::resolve(addr)?;
+        self.listeners.push(Arc::new(net::bind_first(&addresses, options)?));
+        Ok(self)
+    }
+
+    /// Starts the workers. `factory` makes one handler per worker, on the worker's own thread, so
+    /// a handler need not be `Send`.
+    ///
+    /// Returns once every worker serves its listeners.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that went wrong, as a [`LaunchError`]; no worker is left behind.
+    pub fn launch<H, F>(self, factory: F) -> Result<Running, LaunchError>
+    where
+        H: EventHandler + 'static,
+        F: Fn(Seat) -> H + Send + Sync + 'static,
+    {
+        let seats = self.seats()?;
+        self.check_open_files()?;
+        let factory = Arc::new(factory);
+        let balance = Balance::new(seats.len());
+        let (report, reports) = bounded(seats.len());
+        let mut handles = Vec::new();
+        let mut starts = Vec::new();
+        let mut spawned = Ok(());
+        for seat in seats {
+            match self.spawn(seat, &balance, &report, Arc::clone(&factory)) {
+                Ok((handle, start)) => {
+                    handles.push(handle);
+                    starts.push(start);
+                }
+                Err(error) => {
+                    spawned = Err(error);
+                    break;
+                }
+            }
+        }
+        drop(report);
+        let ready = spawned.and_then(|()| collect(&reports, handles.len()));
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                // Without a start signal every worker that is ready ends by itself.
+                drop(starts);
+                for handle in handles {
+                    let _ = handle.thread.join();
+                }
+                return Err(error);
+            }
+        };
+        for start in starts {
+            let _ = start.send(());
+        }
+        let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
+        Ok(Running::new(handles, local_addrs, ready))
+    }
+
+    fn spawn<H, F>(
+        &self,
+        seat: Seat,
+        balance: &Balance,
+        report: &Sender<Report>,
+        factory: Arc<F>,
+    ) -> Result<(Handle, Sender<()>), LaunchError>
+    where
+        H: EventHandler + 'static,
+        F: Fn(Seat) -> H + Send + Sync + 'static,
+    {
+        let failed = |source| LaunchError::Thread { worker: seat.worker, source };
+        let wake = Arc::new(EventFd::new().map_err(failed)?);
+        let (command, commands) = unbounded();
+        let (start, started) = bounded(1);
+        let (finish, finished) = bounded(1);
+        let plan = Plan {
+            seat,
+            config: self.config.clone(),
+            setup: self.setup(),
+            listeners: self.listeners.clone(),
+            balance: balance.of(seat.worker),
+            wake: Arc::clone(&wake),
+            report: report.clone(),
+            started,
+            commands,
+            finish,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("ringline-{}", seat.worker))
+            .spawn(move || plan.run(&*factory))
+            .map_err(failed)?;
+        Ok((Handle { thread, wake, command, finished }, start))
+    }
+
+    /// Who sits where.
+    fn seats(&self) -> Result<Vec<Seat>, LaunchError> {
+        let allowed = affinity::allowed_cpus().map_err(|source| LaunchError::Cpus { source })?;
+        let root = Path::new(topology::CPU_ROOT);
+        let workers =
+            self.config.workers().unwrap_or_else(|| topology::physical_cores(&allowed, root).len().max(1));
+        let cpus = topology::placement(workers, &allowed, root);
+        let cpu = |worker: usize| if self.config.pins() { cpus.get(worker).copied() } else { None };
+        Ok((0..workers).map(|worker| Seat { worker, workers, cpu: cpu(worker) }).collect())
+    }
+
+    fn setup(&self) -> Setup {
+        Setup {
+            entries: self.config.ring_entries(),
+            files: self.files(),
+            buffers: self.config.receive_buffers(),
+            buffer_bytes: self.config.receive_buffer_bytes(),
+            incremental: true,
+        }
+    }
+
+    /// Rows that each ring's table of descriptors needs.
+    fn files(&self) -> u32 {
+        self.config.connections_per_worker() + SPARE_FILES
+    }
+
+    /// The table of descriptors may not be larger than the limit of open files.
+    fn check_open_files(&self) -> Result<(), LaunchError> {
+        let needed = u64::from(self.files()) + PROCESS_FILES;
+        let limit = if self.config.raises_open_files() {
+            limits::raise_open_files(needed)
+        } else {
+            limits::open_files().map(|limit| limit.soft)
+        };
+        match limit {
+            Ok(limit) if limit < u64::from(self.files()) => {
+                Err(LaunchError::OpenFiles { needed: u64::from(self.files()), limit })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Waits for every worker's report; the first error ends it.
+fn collect(reports: &Receiver<Report>, workers: usize) -> Result<Vec<Ready>, LaunchError> {
+    let mut ready = Vec::with_capacity(workers);
+    while ready.len() < workers {
+        match reports.recv() {
+            Ok(report) => ready.push(report?),
+            // A thread that ended without a report has panicked outside of all callbacks.
+            Err(_) => return Err(LaunchError::Panicked { worker: None }),
+        }
+    }
+    ready.sort_by_key(|ready| ready.worker);
+    Ok(ready)
+}

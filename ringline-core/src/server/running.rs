@@ -1,0 +1,144 @@
+//! The handle of a running server.
+
+use super::{Command, Ready, RunError};
+use crate::backend::uring::Capabilities;
+use crate::metrics::Metrics;
+use crate::sys::EventFd;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long past its deadline a worker may take to end before it counts as stuck.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One worker's thread and the ways to reach it.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) thread: JoinHandle<Result<(), RunError>>,
+    pub(super) wake: Arc<EventFd>,
+    pub(super) command: Sender<Command>,
+    /// Disconnects when the thread has let go of everything.
+    pub(super) finished: Receiver<()>,
+}
+
+impl Handle {
+    fn tell(&self, command: Command) {
+        // A worker that has ended by itself needs no telling.
+        if self.command.send(command).is_ok() && self.wake.signal().is_err() {
+            log::error!("a worker could not be woken");
+        }
+    }
+
+    /// Waits for the end of the thread, until `until` if given.
+    fn join(self, worker: usize, until: Option<Instant>) -> Result<(), RunError> {
+        if let Some(until) = until
+            && self.finished.recv_deadline(until) == Err(RecvTimeoutError::Timeout)
+        {
+            return Err(RunError::Stuck { worker });
+        }
+        self.thread.join().unwrap_or(Err(RunError::Panicked { worker }))
+    }
+}
+
+/// A server at work. Dropping it stops the server at once: connections are aborted.
+///
+/// # Examples
+///
+/// See the [crate](crate).
+#[derive(Debug)]
+#[must_use = "dropping the handle stops the server"]
+pub struct Running {
+    handles: Vec<Handle>,
+    local_addrs: Vec<SocketAddr>,
+    metrics: Metrics,
+    capabilities: Capabilities,
+}
+
+impl Running {
+    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
+        let capabilities = ready[0].capabilities;
+        let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
+        Self { handles, local_addrs, metrics, capabilities }
+    }
+
+    /// The addresses the server listens on, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.local_addrs
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.handles.len()
+    }
+
+    /// What this server's workers have counted. The totals of all servers of the process are in
+    /// the metriken registry.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// What the kernel offers and the workers use.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// Stops accepting, lets everything queued go out, closes every connection in order, and
+    /// aborts what is left when `within` has passed. Listening sockets close first, so that a
+    /// successor can take over the port at once.
+    ///
+    /// # Errors
+    ///
+    /// The first worker that did not end well, as a [`RunError`]. Every worker that can has ended.
+    pub fn shutdown(mut self, within: Duration) -> Result<(), RunError> {
+        self.stop(within)
+    }
+
+    /// Waits until every worker has ended by itself, which happens only for a reason that is
+    /// reported as an error.
+    ///
+    /// # Errors
+    ///
+    /// The first worker that did not end well.
+    pub fn join(mut self) -> Result<(), RunError> {
+        let handles = std::mem::take(&mut self.handles);
+        let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, None));
+        first_error(ends)
+    }
+
+    fn stop(&mut self, within: Duration) -> Result<(), RunError> {
+        let now = Instant::now();
+        // A time beyond the clock's range is as good as a century.
+        let deadline = now.checked_add(within).unwrap_or(now + Duration::from_secs(100 * 365 * 86_400));
+        let handles = std::mem::take(&mut self.handles);
+        for handle in &handles {
+            handle.tell(Command::ShutDown { deadline });
+        }
+        let until = Some(deadline + GRACE);
+        let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, until));
+        first_error(ends)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.handles.is_empty()
+            && let Err(error) = self.stop(Duration::ZERO)
+        {
+            log::error!("{error}");
+        }
+    }
+}
+
+/// Lets every worker end, and reports the first that did not end well.
+fn first_error(ends: impl Iterator<Item = Result<(), RunError>>) -> Result<(), RunError> {
+    let mut first = Ok(());
+    for end in ends {
+        if first.is_ok() {
+            first = end;
+        }
+    }
+    first
+}

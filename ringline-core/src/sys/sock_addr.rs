@@ -1,0 +1,104 @@
+//! Socket addresses as the kernel writes them.
+//!
+//! An address is read only as far as the length the kernel returned with it, so what an earlier
+//! operation left in the same storage is never taken for part of it.
+#![allow(unsafe_code)]
+
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ptr;
+
+/// The address in `storage`, of which the kernel has filled `len` bytes.
+///
+/// `None` when it is not a whole IPv4 or IPv6 address: a Unix socket has another family, and no
+/// address at all has length zero.
+pub(crate) fn from_raw(
+    storage: &libc::sockaddr_storage,
+    len: libc::socklen_t,
+) -> Option<SocketAddr> {
+    let len = len as usize;
+    if len < size_of::<libc::sa_family_t>() {
+        return None;
+    }
+    match i32::from(storage.ss_family) {
+        libc::AF_INET if len >= size_of::<libc::sockaddr_in>() => Some(ipv4(storage).into()),
+        libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() => Some(ipv6(storage).into()),
+        _ => None,
+    }
+}
+
+fn ipv4(storage: &libc::sockaddr_storage) -> SocketAddrV4 {
+    // SAFETY: `sockaddr_storage` is at least as large and as aligned as every other socket address,
+    // a `&` to it guarantees that it is initialised, and every field of `sockaddr_in` is an
+    // integer, for which any bits are valid.
+    let raw = unsafe { ptr::from_ref(storage).cast::<libc::sockaddr_in>().read() };
+    let ip = u32::from_be(raw.sin_addr.s_addr);
+    SocketAddrV4::new(ip.into(), u16::from_be(raw.sin_port))
+}
+
+fn ipv6(storage: &libc::sockaddr_storage) -> SocketAddrV6 {
+    // SAFETY: as for IPv4: `sockaddr_in6` fits into `sockaddr_storage` and consists of integers.
+    let raw = unsafe { ptr::from_ref(storage).cast::<libc::sockaddr_in6>().read() };
+    let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+    SocketAddrV6::new(
+        ip,
+        u16::from_be(raw.sin6_port),
+        // The standard library keeps the flow information in network order too, and the scope in
+        // the host's.
+        raw.sin6_flowinfo,
+        raw.sin6_scope_id,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockAddr;
+
+    /// `address` as the kernel would write it, and its length.
+    fn raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+        let address = SockAddr::from(address);
+        // SAFETY: all-zero bytes are a valid `sockaddr_storage`.
+        let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        // SAFETY: `SockAddr` points to as many bytes as its length says, which is at most the size
+        // of `sockaddr_storage`.
+        unsafe {
+            ptr::copy_nonoverlapping(
+                address.as_ptr().cast::<u8>(),
+                (&raw mut storage).cast(),
+                address.len() as usize,
+            );
+        }
+        (storage, address.len())
+    }
+
+    #[test]
+    fn addresses_survive_the_way_through_the_kernels_form() {
+        let scoped = SocketAddrV6::new("fe80::1234".parse().unwrap(), 7000, 0x0102_0304, 5);
+        for address in [
+            "192.0.2.7:7000".parse().unwrap(),
+            "[2001:db8::7]:65535".parse().unwrap(),
+            "[::ffff:192.0.2.7]:1".parse().unwrap(),
+            SocketAddr::V6(scoped),
+        ] {
+            let (storage, len) = raw(address);
+            assert_eq!(from_raw(&storage, len), Some(address));
+        }
+    }
+
+    #[test]
+    fn a_cut_address_is_none() {
+        for address in ["192.0.2.7:7000", "[2001:db8::7]:7000"] {
+            let (storage, len) = raw(address.parse().unwrap());
+            for short in 0..len {
+                assert_eq!(from_raw(&storage, short), None, "{address} cut to {short}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_family_is_none() {
+        let (mut storage, len) = raw("192.0.2.7:7000".parse().unwrap());
+        storage.ss_family = libc::AF_UNIX as libc::sa_family_t;
+        assert_eq!(from_raw(&storage, len), None);
+    }
+}

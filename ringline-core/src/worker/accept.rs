@@ -1,0 +1,336 @@
+//! Accepting: how many accepts are in flight, what becomes of their results, and when to rest.
+//!
+//! Each accept is an operation of its own, because only then does the peer's address come with it.
+//! A quiet listener has one accept in flight per worker, which makes workers take turns; a burst
+//! raises that number, unless this worker is ahead of the others already.
+
+use super::Worker;
+use crate::backend::{Backend, Full};
+use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
+use crate::handler::{Admit, EventHandler};
+use crate::net::{Listener, ListenerId, Peer};
+use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// The first rest after an error that retrying at once would only repeat; doubles up to the last.
+const REST_FIRST: Duration = Duration::from_millis(10);
+const REST_LAST: Duration = Duration::from_secs(1);
+/// How many more connections than the least busy worker a worker may have and still hurry.
+const LEAD_MAX: u32 = 16;
+
+/// How many connections each worker of a server has.
+#[derive(Clone, Debug)]
+pub(crate) struct Balance {
+    counts: Arc<[AtomicU32]>,
+    worker: usize,
+}
+
+impl Balance {
+    /// For the workers of one server; each gets its own with [`Balance::of`].
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { counts: (0..workers).map(|_| AtomicU32::new(0)).collect(), worker: 0 }
+    }
+
+    pub(crate) fn of(&self, worker: usize) -> Self {
+        Self { counts: Arc::clone(&self.counts), worker }
+    }
+
+    fn publish(&self, count: usize) {
+        self.counts[self.worker].store(count as u32, Ordering::Relaxed);
+    }
+
+    fn is_ahead(&self) -> bool {
+        let count = |at: &AtomicU32| at.load(Ordering::Relaxed);
+        let least = self.counts.iter().map(count).min().unwrap_or(0);
+        count(&self.counts[self.worker]) > least + LEAD_MAX
+    }
+}
+
+/// One listener, as a worker accepts from it.
+#[derive(Debug)]
+pub(crate) struct AcceptFrom {
+    pub(crate) fd: RawFd,
+    pub(crate) id: ListenerId,
+    /// Keeps the socket open; workers let go of it when they stop accepting.
+    pub(crate) socket: Option<Arc<Listener>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    from: AcceptFrom,
+    in_flight: u32,
+    /// How many accepts should be in flight.
+    target: u32,
+    /// How many came home with a connection this turn.
+    taken: u32,
+    /// When to go on after an error.
+    rest: Duration,
+    is_resting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Row {
+    Free,
+    InFlight { source: u32 },
+    Cancelled { source: u32 },
+}
+
+/// The accepting side of one worker.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    sources: Vec<Source>,
+    rows: Vec<Row>,
+    batch: u32,
+    balance: Balance,
+    /// Something is left to submit.
+    has_work: bool,
+    is_stopping: bool,
+    cancels: u32,
+    /// Descriptors that are no connection of ours, to be closed.
+    orphans: Vec<Fd>,
+    burials: u32,
+}
+
+impl Acceptor {
+    pub(super) fn new(listeners: Vec<AcceptFrom>, batch: u32, balance: Balance) -> Self {
+        let source = |from| Source {
+            from,
+            in_flight: 0,
+            target: 1,
+            taken: 0,
+            rest: REST_FIRST,
+            is_resting: false,
+        };
+        Self {
+            sources: listeners.into_iter().map(source).collect(),
+            rows: Vec::new(),
+            batch,
+            balance,
+            has_work: true,
+            is_stopping: false,
+            cancels: 0,
+            orphans: Vec::new(),
+            burials: 0,
+        }
+    }
+
+    /// No new connections from now on.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        self.has_work = true;
+    }
+
+    /// A listener has rested.
+    pub(super) fn again(&mut self, listener: u32) {
+        if let Some(source) = self.sources.get_mut(listener as usize) {
+            source.is_resting = false;
+            self.has_work = true;
+        }
+    }
+
+    /// A cancel has come home.
+    pub(super) fn cancelled(&mut self) {
+        self.cancels -= 1;
+    }
+
+    /// The close of an orphan has come home.
+    pub(super) fn buried(&mut self) {
+        self.burials -= 1;
+    }
+
+    /// Hurries after a turn that brought as many connections as it could, and calms down after one
+    /// that did not.
+    pub(super) fn end_turn(&mut self) {
+        for source in &mut self.sources {
+            let taken = std::mem::take(&mut source.taken);
+            if taken == 0 {
+                continue;
+            }
+            let hurries = taken >= source.target && !self.balance.is_ahead();
+            source.target = if hurries { (source.target * 2).min(self.batch) } else { 1 };
+        }
+    }
+
+    /// Whether something is left to submit.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_work
+    }
+
+    /// Whether nothing is in flight or left to do.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let idle = self.sources.iter().all(|source| source.in_flight == 0);
+        idle && self.cancels == 0 && self.burials == 0 && self.orphans.is_empty()
+    }
+
+    fn orphan(&mut self, fd: Fd) {
+        self.orphans.push(fd);
+        self.has_work = true;
+    }
+
+    fn free_row(&mut self) -> u32 {
+        let free = self.rows.iter().position(|row| *row == Row::Free);
+        let row = free.unwrap_or(self.rows.len());
+        if row == self.rows.len() {
+            self.rows.push(Row::Free);
+        }
+        row as u32
+    }
+
+    /// Frees the row of an accept that came home and names its source.
+    fn land(&mut self, row: u32) -> u32 {
+        let (Row::InFlight { source } | Row::Cancelled { source }) =
+            std::mem::replace(&mut self.rows[row as usize], Row::Free)
+        else {
+            unreachable!("an accept completes once");
+        };
+        self.sources[source as usize].in_flight -= 1;
+        self.has_work = true;
+        source
+    }
+}
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Submits accepts that are missing, cancels and closes that are due.
+    #[inline]
+    pub(super) fn flush_accepts(&mut self) {
+        if self.acceptor.has_work {
+            let submitted = self.bury() && if self.acceptor.is_stopping { self.cancel_accepts() } else { self.arm_accepts() };
+            self.acceptor.has_work = !submitted;
+        }
+    }
+
+    /// An accept has come home.
+    pub(super) fn accepted(&mut self, tag: Tag, outcome: Outcome) {
+        let source = self.acceptor.land(tag.row);
+        let listener = self.acceptor.sources[source as usize].from.id;
+        match outcome {
+            Outcome::Accepted { fd, peer } => {
+                let source = &mut self.acceptor.sources[source as usize];
+                source.taken += 1;
+                source.rest = REST_FIRST;
+                self.admit(fd, peer, listener);
+            }
+            Outcome::Failed { errno, .. } => self.accept_failed(source, errno),
+            outcome => unreachable!("an accept does not complete with {outcome:?}"),
+        }
+    }
+
+    /// Tells the other workers how busy this one is.
+    pub(super) fn publish_load(&self) {
+        self.acceptor.balance.publish(self.io.conns.live());
+    }
+
+    fn admit(&mut self, fd: Fd, peer: Option<SocketAddr>, listener: ListenerId) {
+        let Some(addr) = peer else {
+            self.io.shard.accept_errors.increment();
+            return self.acceptor.orphan(fd);
+        };
+        let inserted = if self.is_shutting_down() { None } else { self.io.conns.insert(Conn::new(fd)).ok() };
+        let Some(id) = inserted else {
+            self.io.shard.connections_refused.increment();
+            return self.acceptor.orphan(fd);
+        };
+        if id.row() == self.users.len() {
+            self.users.push(None);
+            self.inboxes.push(Inbox::default());
+        }
+        match self.accept_handler(id, &Peer::new(addr, listener)) {
+            Some(Admit::Accept(state)) => self.open(id, state),
+            Some(Admit::Refuse) | None => {
+                self.io.shard.connections_refused.increment();
+                self.io.remove(id);
+                self.acceptor.orphan(fd);
+            }
+        }
+    }
+
+    fn open(&mut self, id: ConnId, state: H::Conn) {
+        self.users[id.row()] = Some(state);
+        let opened = self.io.conns.get_mut(id).is_some_and(|conn| conn.phase.on(PhaseEvent::Admitted));
+        assert!(opened, "an arriving connection opens");
+        self.io.shard.connections_accepted.increment();
+        self.io.shard.connections_active.add(1);
+        self.publish_load();
+        self.io.mark(id);
+        self.open_handler(id);
+    }
+
+    fn accept_failed(&mut self, source: u32, errno: i32) {
+        if errno == libc::ECANCELED {
+            return;
+        }
+        self.io.shard.accept_errors.increment();
+        match errno {
+            // The connection is gone again, or a signal came; the next accept may do better.
+            libc::ECONNABORTED | libc::ECONNRESET | libc::EINTR | libc::EPROTO | libc::EPERM => {}
+            // Asking again at once would only fail again.
+            _ => {
+                self.io.shard.accept_backoffs.increment();
+                let rests = &mut self.acceptor.sources[source as usize];
+                let rest = rests.rest;
+                rests.rest = (rest * 2).min(REST_LAST);
+                rests.target = 1;
+                if !std::mem::replace(&mut rests.is_resting, true) {
+                    let deadline_ms = self.io.clock.deadline_ms(rest);
+                    self.io.timers.arm(deadline_ms, Fired::AcceptAgain { listener: source });
+                }
+            }
+        }
+    }
+
+    fn arm_accepts(&mut self) -> bool {
+        for source in 0..self.acceptor.sources.len() {
+            loop {
+                let Source { from, in_flight, target, is_resting, .. } = &self.acceptor.sources[source];
+                if *is_resting || in_flight >= target {
+                    break;
+                }
+                let op = Op::Accept { listener: from.fd };
+                let row = self.acceptor.free_row();
+                let user_data = UserData::new(Kind::Accept, 0, row);
+                if let Err(Full(_)) = self.backend.push(user_data, op, &self.io.stage) {
+                    return false;
+                }
+                self.acceptor.rows[row as usize] = Row::InFlight { source: source as u32 };
+                self.acceptor.sources[source].in_flight += 1;
+            }
+        }
+        true
+    }
+
+    fn cancel_accepts(&mut self) -> bool {
+        for row in 0..self.acceptor.rows.len() {
+            let Row::InFlight { source } = self.acceptor.rows[row] else { continue };
+            let target = UserData::new(Kind::Accept, 0, row as u32);
+            let user_data = UserData::new(Kind::CancelAccept, 0, row as u32);
+            if let Err(Full(_)) = self.backend.push(user_data, Op::Cancel { target }, &self.io.stage) {
+                return false;
+            }
+            self.acceptor.rows[row] = Row::Cancelled { source };
+            self.acceptor.cancels += 1;
+        }
+        for source in &mut self.acceptor.sources {
+            if source.in_flight == 0 {
+                source.from.socket = None;
+            }
+        }
+        true
+    }
+
+    /// Closes descriptors that never became connections.
+    fn bury(&mut self) -> bool {
+        while let Some(fd) = self.acceptor.orphans.pop() {
+            let user_data = UserData::new(Kind::Orphan, 0, fd.0);
+            if let Err(Full(_)) = self.backend.push(user_data, Op::Close { fd }, &self.io.stage) {
+                self.acceptor.orphans.push(fd);
+                return false;
+            }
+            self.acceptor.burials += 1;
+        }
+        true
+    }
+}

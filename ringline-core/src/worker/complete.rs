@@ -1,0 +1,132 @@
+//! Routes a completion to the row it is for.
+
+use super::Worker;
+use crate::backend::Backend;
+use crate::conn::machine::{self, Memory};
+use crate::conn::{CloseReason, ConnId, Event, Limit, Phase};
+use crate::handler::EventHandler;
+use crate::op::{Completion, Kind, Outcome, Tag};
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    #[inline]
+    pub(super) fn complete(&mut self, completion: Completion) {
+        let Completion { tag, outcome, more } = completion;
+        match tag.kind {
+            Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close | Kind::CancelRecv | Kind::CancelSend => {
+                self.complete_conn(tag, outcome, more);
+            }
+            Kind::Accept => self.accepted(tag, outcome),
+            Kind::CancelAccept => self.acceptor.cancelled(),
+            Kind::Orphan => self.acceptor.buried(),
+            Kind::Wake => self.is_woken = true,
+            Kind::Staged => unreachable!("staged sends are a backend's own"),
+        }
+    }
+
+    #[inline]
+    fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
+        let Some(id) = self.io.conns.find(tag) else { return self.stale(outcome) };
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        let before = conn.outbox.pending();
+        let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };
+        let event = machine::advance(conn, &mut memory, tag.kind, outcome, more);
+        let settled = conn.outbox.pending();
+        let is_active = more && conn.phase == Phase::Open;
+        self.io.queued -= before - settled;
+        if !is_active {
+            self.flush_later(id, tag.kind);
+        }
+        self.handle(id, event);
+    }
+
+    /// A completion that may have changed what the connection needs next.
+    #[inline]
+    fn flush_later(&mut self, id: ConnId, kind: Kind) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        let quiet = kind == Kind::Send && conn.phase == Phase::Open && conn.outbox.is_idle();
+        if !quiet {
+            self.io.mark(id);
+        }
+    }
+
+    #[inline]
+    fn handle(&mut self, id: ConnId, event: Event) {
+        match event {
+            Event::Nothing => {}
+            Event::Received(lease) => self.received(id, lease),
+            Event::Ended => self.ended(id),
+            Event::OutOfBuffers => self.io.shard.buffers_empty.increment(),
+            Event::Sent { bytes, whole, fresh } => {
+                self.count_sent(bytes, whole, fresh);
+                self.progressed(id, bytes);
+                self.report_sent(id);
+            }
+            Event::Broken(reason) => self.io.terminate(id, reason),
+            Event::SendBroken(reason) => {
+                self.io.shard.sends_failed.increment();
+                self.io.terminate(id, reason);
+            }
+            Event::Released => self.released(id),
+        }
+    }
+
+    #[inline]
+    fn count_sent(&mut self, bytes: usize, whole: bool, fresh: u32) {
+        let shard = &self.io.shard;
+        shard.sends.increment();
+        shard.bytes_sent.add(bytes as u64);
+        if !whole {
+            shard.sends_short.increment();
+            shard.pool_waits.add(fresh.into());
+        }
+    }
+
+    /// A closing connection whose peer takes bytes gets more time.
+    #[inline]
+    fn progressed(&mut self, id: ConnId, bytes: usize) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        if bytes > 0 && conn.phase == Phase::Flushing {
+            self.io.restart_close_timer(id, self.io.close_timeout);
+        }
+    }
+
+    /// A completion for a row that has gone on: its buffer goes home and nothing else happens.
+    #[cold]
+    fn stale(&mut self, outcome: Outcome) {
+        self.io.shard.completions_stale.increment();
+        match outcome {
+            Outcome::Received(lease) => self.backend.release(lease),
+            Outcome::Sent { block: Some(block), .. } | Outcome::Failed { block: Some(block), .. } => {
+                self.io.pool.put(block);
+            }
+            _ => {}
+        }
+    }
+
+    /// The last completion of a connection: the row is free, and the handler gets its state back.
+    fn released(&mut self, id: ConnId) {
+        let Some(mut conn) = self.io.remove(id) else { return };
+        let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
+        self.inboxes[id.row()].reset();
+        let unsent = conn.outbox.take_failure(reason);
+        self.count_closed(reason);
+        self.close_handler(id, unsent, reason);
+    }
+
+    fn count_closed(&mut self, reason: CloseReason) {
+        let shard = &self.io.shard;
+        shard.connections_active.sub(1);
+        shard.connections_closed.increment();
+        match reason {
+            CloseReason::Closed | CloseReason::Aborted => shard.closed_local.increment(),
+            CloseReason::PeerClosed { .. } => shard.closed_peer.increment(),
+            CloseReason::PeerReset => shard.closed_reset.increment(),
+            CloseReason::LimitExceeded(Limit::CloseTimeout) => shard.closed_timeout.increment(),
+            CloseReason::LimitExceeded(Limit::Inbox { .. }) => shard.closed_limit.increment(),
+            CloseReason::Shutdown | CloseReason::ShutdownDeadline => shard.closed_shutdown.increment(),
+            CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
+            CloseReason::Failed { .. } => shard.closed_error.increment(),
+        }
+        self.publish_load();
+    }
+}

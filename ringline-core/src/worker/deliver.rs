@@ -1,0 +1,129 @@
+//! From received bytes to the handler: in place where possible, through the inbox where not.
+
+use super::Worker;
+use crate::backend::Backend;
+use crate::buf::Lease;
+use crate::conn::{CloseReason, ConnId, Limit, Phase};
+use crate::consumed::Consumed;
+use crate::handler::{Eof, EventHandler};
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Bytes have arrived. Nothing unread and nothing in the way: the handler reads the kernel's
+    /// buffer itself.
+    #[inline]
+    pub(super) fn received(&mut self, id: ConnId, lease: Lease) {
+        self.io.shard.receives.increment();
+        self.io.shard.bytes_received.add(lease.len.into());
+        let Some(conn) = self.io.conns.get(id) else { return self.backend.release(lease) };
+        if conn.phase != Phase::Open {
+            return self.backend.release(lease);
+        }
+        let inbox = &self.inboxes[id.row()];
+        if conn.delivers() && inbox.is_empty() && lease.len as usize >= inbox.need() {
+            if let Some(consumed) = self.data_handler(id, &lease) {
+                self.keep_rest(id, &lease, consumed);
+            }
+        } else {
+            let bytes = self.backend.received(&lease);
+            self.inboxes[id.row()].extend(bytes);
+            self.deliver_inbox(id);
+        }
+        self.backend.release(lease);
+    }
+
+    /// The peer has ended its direction. Data comes first.
+    pub(super) fn ended(&mut self, id: ConnId) {
+        self.io.mark(id);
+        self.deliver_end(id);
+    }
+
+    /// Presents the inbox if the handler may see it and it holds what the handler asked for.
+    pub(super) fn deliver_inbox(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        let inbox = &self.inboxes[id.row()];
+        if !conn.delivers() || !inbox.is_ready() {
+            return;
+        }
+        let Some(consumed) = self.inbox_handler(id) else { return };
+        self.inboxes[id.row()].consume(consumed.bytes);
+        self.expect(id, consumed);
+    }
+
+    /// Tells the handler once that nothing more will arrive, when it has seen everything that did.
+    pub(super) fn deliver_end(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if !conn.has_ended || conn.end_told || !conn.delivers() {
+            return;
+        }
+        conn.end_told = true;
+        let answer = self.eof_handler(id);
+        let unread = self.inboxes[id.row()].len();
+        if answer == Some(Eof::Close) {
+            self.io.close(id, CloseReason::PeerClosed { unread });
+        }
+    }
+
+    /// Looks after connections that a callback or a completed send has put on the list. What is
+    /// put there meanwhile waits for the next turn.
+    pub(super) fn settle(&mut self) {
+        if self.io.due.is_empty() {
+            return;
+        }
+        let empty = std::mem::take(&mut self.spare);
+        let mut due = std::mem::replace(&mut self.io.due, empty);
+        for id in due.drain(..) {
+            if let Some(conn) = self.io.conns.get_mut(id) {
+                conn.is_due = false;
+                let redeliver = std::mem::take(&mut conn.redeliver);
+                self.report_sent(id);
+                if redeliver {
+                    self.deliver_inbox(id);
+                }
+                self.deliver_end(id);
+            }
+        }
+        self.spare = due;
+    }
+
+    /// Tells the handler of completed sends and of room in the outbox.
+    #[inline]
+    pub(super) fn report_sent(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if let Some(sent) = conn.outbox.take_report() {
+            self.sent_handler(id, sent);
+        }
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if conn.outbox.has_fallen(&self.io.limits) && conn.phase == Phase::Open {
+            if std::mem::take(&mut conn.is_held) {
+                conn.redeliver = true;
+                self.io.mark(id);
+                self.io.note(id);
+            }
+            self.writable_handler(id);
+        }
+    }
+
+    /// Keeps what the handler left of a lease.
+    #[inline]
+    fn keep_rest(&mut self, id: ConnId, lease: &Lease, consumed: Consumed) {
+        if consumed.bytes < lease.len as usize {
+            let rest = &self.backend.received(lease)[consumed.bytes..];
+            let inbox = &mut self.inboxes[id.row()];
+            inbox.set_need(consumed.need.min(self.inbox_limit));
+            inbox.extend(rest);
+        }
+        self.expect(id, consumed);
+    }
+
+    /// Notes how much the handler waits for, and ends a connection that can never get there.
+    #[inline]
+    fn expect(&mut self, id: ConnId, consumed: Consumed) {
+        let inbox = &mut self.inboxes[id.row()];
+        inbox.set_need(consumed.need);
+        if inbox.len().max(consumed.need) > self.inbox_limit {
+            self.io.shard.inbox_overflows.increment();
+            let limit = Limit::Inbox { bytes: self.inbox_limit };
+            self.io.terminate(id, CloseReason::LimitExceeded(limit));
+        }
+    }
+}

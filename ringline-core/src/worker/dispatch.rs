@@ -1,0 +1,144 @@
+//! The only place that calls user code.
+//!
+//! A panic stops here. One in a callback for a connection ends that connection; elsewhere it is
+//! counted and the worker goes on, or stops if the configuration says so.
+
+use super::Worker;
+use crate::backend::Backend;
+use crate::buf::Lease;
+use crate::config::PanicPolicy;
+use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
+use crate::consumed::Consumed;
+use crate::ctx::Ctx;
+use crate::handler::{Admit, Eof, EventHandler, Tick};
+use crate::net::Peer;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Runs user code that is for no connection.
+    fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> Option<R> {
+        let (handler, io) = (&mut self.handler, &mut self.io);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io))));
+        result.map_err(|_| self.panicked()).ok()
+    }
+
+    /// Runs user code for a connection that has a state.
+    #[inline]
+    fn call_conn<R>(
+        &mut self,
+        id: ConnId,
+        callback: impl FnOnce(&mut H, &mut Ctx<'_, H>, &mut H::Conn) -> R,
+    ) -> Option<R> {
+        let state = self.users[id.row()].as_mut()?;
+        let (handler, io) = (&mut self.handler, &mut self.io);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io), state)));
+        result.map_err(|_| self.conn_panicked(id)).ok()
+    }
+
+    /// Lets a test or a tool act as the handler.
+    pub(crate) fn act<R>(&mut self, act: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> R {
+        act(&mut self.handler, &mut Ctx::new(&mut self.io))
+    }
+
+    pub(super) fn start_handler(&mut self) -> bool {
+        self.call(|handler, cx| handler.on_start(cx)).is_some()
+    }
+
+    /// `None` stands for a panic.
+    pub(super) fn accept_handler(&mut self, id: ConnId, peer: &Peer) -> Option<Admit<H::Conn>> {
+        self.call(|handler, cx| handler.on_accept(cx, id, peer))
+    }
+
+    pub(super) fn open_handler(&mut self, id: ConnId) {
+        self.call_conn(id, |handler, cx, conn| handler.on_open(cx, id, conn));
+    }
+
+    /// Presents received bytes where the backend has them.
+    #[inline]
+    pub(super) fn data_handler(&mut self, id: ConnId, lease: &Lease) -> Option<Consumed> {
+        let data = self.backend.received(lease);
+        let state = self.users[id.row()].as_mut()?;
+        let (handler, io) = (&mut self.handler, &mut self.io);
+        let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
+        self.judge(id, data.len(), result.ok())
+    }
+
+    /// Presents the inbox.
+    pub(super) fn inbox_handler(&mut self, id: ConnId) -> Option<Consumed> {
+        let data = self.inboxes[id.row()].unread();
+        let state = self.users[id.row()].as_mut()?;
+        let (handler, io) = (&mut self.handler, &mut self.io);
+        let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
+        self.judge(id, data.len(), result.ok())
+    }
+
+    pub(super) fn eof_handler(&mut self, id: ConnId) -> Option<Eof> {
+        let unread = self.inboxes[id.row()].unread();
+        let state = self.users[id.row()].as_mut()?;
+        let (handler, io) = (&mut self.handler, &mut self.io);
+        let result = catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io), id, state, unread)));
+        result.map_err(|_| self.conn_panicked(id)).ok()
+    }
+
+    #[inline]
+    pub(super) fn sent_handler(&mut self, id: ConnId, sent: Sent) {
+        self.call_conn(id, |handler, cx, conn| handler.on_send_complete(cx, id, conn, sent));
+    }
+
+    pub(super) fn writable_handler(&mut self, id: ConnId) {
+        self.call_conn(id, |handler, cx, conn| handler.on_writable(cx, id, conn));
+    }
+
+    pub(super) fn conn_timer_handler(&mut self, id: ConnId, key: TimerKey) {
+        self.call_conn(id, |handler, cx, conn| handler.on_conn_timer(cx, id, conn, key));
+    }
+
+    pub(super) fn timer_handler(&mut self, key: TimerKey) {
+        self.call(|handler, cx| handler.on_timer(cx, key));
+    }
+
+    #[inline]
+    pub(super) fn tick_handler(&mut self, tick: Tick) {
+        self.call(|handler, cx| handler.on_tick(cx, tick));
+    }
+
+    pub(super) fn shutdown_handler(&mut self, deadline: Instant) {
+        self.call(|handler, cx| handler.on_shutdown(cx, deadline));
+    }
+
+    /// The last calls for a connection that is no longer in the table.
+    pub(super) fn close_handler(&mut self, id: ConnId, unsent: Option<Sent>, reason: CloseReason) {
+        let Some(mut state) = self.users[id.row()].take() else { return };
+        self.call(|handler, cx| {
+            if let Some(sent) = unsent {
+                handler.on_send_complete(cx, id, &mut state, sent);
+            }
+            handler.on_close(cx, id, state, reason);
+        });
+    }
+
+    /// A claim to have consumed more than there was is as bad as a panic.
+    #[inline]
+    fn judge(&mut self, id: ConnId, available: usize, answer: Option<Consumed>) -> Option<Consumed> {
+        let answer = answer.filter(|consumed| consumed.bytes <= available);
+        if answer.is_none() {
+            self.conn_panicked(id);
+        }
+        answer
+    }
+
+    #[cold]
+    fn conn_panicked(&mut self, id: ConnId) {
+        self.io.terminate(id, CloseReason::HandlerPanicked);
+        self.panicked();
+    }
+
+    #[cold]
+    fn panicked(&mut self) {
+        self.io.shard.handler_panics.increment();
+        if self.panic_policy == PanicPolicy::StopWorker {
+            self.shutdown.after_panic();
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! State into operations: the only submitter for connections.
+
+use super::Worker;
+use crate::backend::{Backend, Full};
+use crate::conn::{CloseReason, Conn, ConnId, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::handler::EventHandler;
+use crate::op::{Kind, Op, UserData};
+
+/// The submission queue has no room; the connection stays on the list.
+struct OutOfRoom;
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Turns what the callbacks of the last turn left into operations.
+    #[inline]
+    pub(super) fn flush(&mut self) {
+        self.flush_accepts();
+        if self.io.dirty.is_empty() {
+            return;
+        }
+        let empty = std::mem::take(&mut self.spare);
+        let mut dirty = std::mem::replace(&mut self.io.dirty, empty);
+        let mut done = 0;
+        for &id in &dirty {
+            if self.flush_conn(id).is_err() {
+                self.io.shard.submissions_full.increment();
+                break;
+            }
+            done += 1;
+        }
+        self.io.dirty.extend_from_slice(&dirty[done..]);
+        dirty.clear();
+        self.spare = dirty;
+    }
+
+    /// An orderly close has run out of time.
+    pub(super) fn close_timed_out(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        conn.close_timer = None;
+        if conn.phase == Phase::Lingering {
+            // Everything is with the kernel, and the peer had its chance.
+            if conn.phase.on(PhaseEvent::Finished) {
+                self.io.mark(id);
+            }
+        } else {
+            self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
+        }
+    }
+
+    #[inline]
+    fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get(id) else { return Ok(()) };
+        if conn.phase.is_active() {
+            self.flush_send(id)?;
+            self.flush_phase(id);
+            self.flush_write_end(id)?;
+            self.flush_recv(id)?;
+        }
+        self.flush_join(id)?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn flush_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        let Some(op) = conn.outbox.next_op(conn.fd) else { return Ok(()) };
+        let user_data = UserData::new(Kind::Send, id.generation, id.row);
+        // Something hangs on this send: say when it is done, even if nothing else happens.
+        self.prompt |= self.io.observes_sends
+            || conn.phase != Phase::Open
+            || conn.write_end != WriteEnd::Open
+            || self.io.is_high(id);
+        match self.backend.push(user_data, op, &self.io.stage) {
+            Ok(()) => Ok(()),
+            Err(Full(op)) => {
+                if let Some(conn) = self.io.conns.get_mut(id) {
+                    conn.outbox.put_back(op);
+                }
+                Err(OutOfRoom)
+            }
+        }
+    }
+
+    #[inline]
+    fn flush_write_end(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if conn.write_end != WriteEnd::Ending || !conn.outbox.is_idle() {
+            return Ok(());
+        }
+        let op = Op::ShutdownWrite { fd: conn.fd };
+        self.submit(Kind::Shutdown, id, op)?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.write_end = WriteEnd::InFlight;
+        }
+        Ok(())
+    }
+
+    /// Moves a closing connection on when its outbox is empty.
+    #[inline]
+    fn flush_phase(&mut self, id: ConnId) {
+        let linger = self.io.linger;
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if conn.phase == Phase::Flushing && conn.outbox.is_idle() {
+            let lingers = !conn.has_ended && !linger.is_zero();
+            let event = if lingers { PhaseEvent::Flushed } else { PhaseEvent::Finished };
+            if conn.phase.on(event) && lingers {
+                if conn.write_end == WriteEnd::Open {
+                    conn.write_end = WriteEnd::Ending;
+                }
+                self.io.restart_close_timer(id, linger);
+            }
+        } else if conn.phase == Phase::Lingering && conn.has_ended && conn.write_end == WriteEnd::Ended {
+            let _ = conn.phase.on(PhaseEvent::Finished);
+        }
+    }
+
+    #[inline]
+    fn flush_recv(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if conn.ops.cancel_recv || conn.wants_recv() == conn.ops.recv {
+            return Ok(());
+        }
+        if conn.ops.recv {
+            return self.cancel_recv(id);
+        }
+        let op = Op::Recv { fd: conn.fd };
+        self.submit(Kind::Recv, id, op)?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.recv = true;
+        }
+        Ok(())
+    }
+
+    /// Brings everything in flight home, once each, and then closes the descriptor.
+    fn flush_join(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get(id) else { return Ok(()) };
+        if conn.phase != Phase::Joining {
+            return Ok(());
+        }
+        if conn.ops.recv && !conn.ops.cancel_recv {
+            self.cancel_recv(id)?;
+        }
+        self.cancel_send(id)?;
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if !conn.is_joined() {
+            return Ok(());
+        }
+        let op = Op::Close { fd: conn.fd };
+        self.submit(Kind::Close, id, op)?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.close = conn.phase.on(PhaseEvent::Joined);
+        }
+        self.io.stop_close_timer(id);
+        Ok(())
+    }
+
+    fn cancel_recv(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let target = UserData::new(Kind::Recv, id.generation, id.row);
+        self.submit(Kind::CancelRecv, id, Op::Cancel { target })?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.cancel_recv = true;
+        }
+        Ok(())
+    }
+
+    fn cancel_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let wants = |conn: &Conn| conn.outbox.is_waiting() && !conn.ops.send_cancelled;
+        if !self.io.conns.get(id).is_some_and(wants) {
+            return Ok(());
+        }
+        let target = UserData::new(Kind::Send, id.generation, id.row);
+        self.submit(Kind::CancelSend, id, Op::Cancel { target })?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.cancel_send = true;
+            conn.ops.send_cancelled = true;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn submit(&mut self, kind: Kind, id: ConnId, op: Op) -> Result<(), OutOfRoom> {
+        let user_data = UserData::new(kind, id.generation, id.row);
+        self.backend.push(user_data, op, &self.io.stage).map_err(|Full(_)| OutOfRoom)
+    }
+}

@@ -1,0 +1,186 @@
+//! One worker: a handler, its connections and a backend, and the turn that moves them.
+//!
+//! Handler, user states, unread bytes and I/O state are four separate fields. A callback borrows
+//! one thing from each, so the compiler proves that they do not alias.
+
+mod accept;
+mod complete;
+mod deliver;
+mod dispatch;
+mod flush;
+mod shutdown;
+
+pub(crate) use accept::{AcceptFrom, Balance};
+
+use crate::backend::{Backend, Wait};
+use crate::config::{Config, PanicPolicy};
+use crate::conn::{ConnId, Fired, Inbox, TimerKey};
+use crate::ctx::{Io, Seat};
+use crate::handler::{EventHandler, Tick};
+use crate::metrics::ShardHandle;
+use accept::Acceptor;
+use shutdown::Shutdown;
+use std::io;
+use std::time::Duration;
+
+/// A worker of one thread.
+#[derive(Debug)]
+pub(crate) struct Worker<H: EventHandler, B> {
+    pub(crate) handler: H,
+    pub(crate) backend: B,
+    users: Vec<Option<H::Conn>>,
+    inboxes: Vec<Inbox>,
+    pub(crate) io: Io,
+    acceptor: Acceptor,
+    shutdown: Shutdown,
+    panic_policy: PanicPolicy,
+    inbox_limit: usize,
+    tick_interval: Option<Duration>,
+    /// The tick interval has passed.
+    interval_due: bool,
+    /// Somebody has signalled from outside.
+    is_woken: bool,
+    /// A staged send of this turn has to be reported without waiting for something else to happen.
+    prompt: bool,
+    /// Lists that a turn works through, kept for their memory.
+    spare: Vec<ConnId>,
+    overflows_seen: u64,
+}
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    pub(crate) fn new(
+        handler: H,
+        backend: B,
+        config: &Config,
+        seat: Seat,
+        shard: ShardHandle,
+        listeners: Vec<AcceptFrom>,
+        balance: Balance,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            handler,
+            backend,
+            users: Vec::new(),
+            inboxes: Vec::new(),
+            io: Io::new(config, seat, shard)?,
+            acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
+            shutdown: Shutdown::default(),
+            panic_policy: config.panic_policy(),
+            inbox_limit: config.inbox_bytes(),
+            tick_interval: config.tick_interval(),
+            interval_due: false,
+            is_woken: false,
+            prompt: false,
+            spare: Vec::new(),
+            overflows_seen: 0,
+        })
+    }
+
+    /// Lets the handler begin. False if it panicked.
+    pub(crate) fn start(&mut self) -> bool {
+        if let Some(interval) = self.tick_interval {
+            let deadline_ms = self.io.clock.deadline_ms(interval);
+            self.io.timers.arm(deadline_ms, Fired::Tick);
+        }
+        self.start_handler()
+    }
+
+    /// One turn: flush what the callbacks left, wait, dispatch what came back, tick.
+    ///
+    /// Waits for at most `at_most`, if given. An error means that the ring is beyond use.
+    #[inline]
+    pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        self.flush();
+        let wait = self.wait(at_most);
+        self.prompt = false;
+        self.backend.enter(&self.io.stage, wait)?;
+        self.io.stage.flip();
+        self.io.clock.turn(self.backend.time_ms());
+        let mut completions = 0;
+        while let Some(completion) = self.backend.next() {
+            completions += 1;
+            self.complete(completion);
+        }
+        self.fire_timers();
+        self.settle();
+        self.acceptor.end_turn();
+        let interval = std::mem::take(&mut self.interval_due);
+        self.tick_handler(Tick { completions, interval });
+        self.count_turn(completions);
+        Ok(())
+    }
+
+    /// Whether somebody has signalled from outside since the last call.
+    #[inline]
+    pub(crate) fn take_woken(&mut self) -> bool {
+        std::mem::take(&mut self.is_woken)
+    }
+
+    /// How long the backend may wait: not at all while there is work left.
+    fn wait(&mut self, at_most: Option<Duration>) -> Wait {
+        let busy = self.prompt || !self.io.dirty.is_empty() || !self.io.due.is_empty();
+        if busy || self.acceptor.has_work() || self.is_done() {
+            return Wait::No;
+        }
+        let timer = match self.io.timers.next_deadline_ms() {
+            None => None,
+            Some(deadline_ms) => {
+                self.io.clock.turn(self.backend.time_ms());
+                Some(self.io.clock.until(deadline_ms))
+            }
+        };
+        match (timer, at_most) {
+            (None, None) => Wait::Forever,
+            (Some(Duration::ZERO), _) | (_, Some(Duration::ZERO)) => Wait::No,
+            (Some(timer), None) => Wait::For(timer),
+            (None, Some(at_most)) => Wait::For(at_most),
+            (Some(timer), Some(at_most)) => Wait::For(timer.min(at_most)),
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        if self.io.timers.is_empty() {
+            return;
+        }
+        let now_ms = self.io.clock.elapsed_ms();
+        self.io.timers.begin_round(now_ms);
+        while let Some(fired) = self.io.timers.pop(&mut self.io.conns) {
+            self.io.shard.timers_fired.increment();
+            match fired {
+                Fired::Worker(key) => self.timer_handler(key),
+                Fired::Conn(id, key) => self.fire_conn_timer(id, key),
+                Fired::CloseTimeout(id) => self.close_timed_out(id),
+                Fired::AcceptAgain { listener } => self.acceptor.again(listener),
+                Fired::ShutdownDeadline => self.abort_all(),
+                Fired::Tick => self.fire_tick(),
+            }
+        }
+    }
+
+    fn fire_conn_timer(&mut self, id: ConnId, key: TimerKey) {
+        if self.io.is_open(id) {
+            self.conn_timer_handler(id, key);
+        }
+    }
+
+    fn fire_tick(&mut self) {
+        self.interval_due = true;
+        if let Some(interval) = self.tick_interval {
+            let deadline_ms = self.io.clock.deadline_ms(interval);
+            self.io.timers.arm(deadline_ms, Fired::Tick);
+        }
+    }
+
+    #[inline]
+    fn count_turn(&mut self, completions: usize) {
+        let shard = &self.io.shard;
+        shard.turns.increment();
+        shard.completions.add(completions as u64);
+        shard.turn_completions.record(completions as u64);
+        let overflows = self.backend.overflows();
+        if overflows != self.overflows_seen {
+            shard.completions_overflowed.add(overflows - self.overflows_seen);
+            self.overflows_seen = overflows;
+        }
+    }
+}

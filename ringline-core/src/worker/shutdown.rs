@@ -1,0 +1,63 @@
+//! The end of a worker: no new connections, everything queued goes out, then nothing is left.
+
+use super::Worker;
+use crate::backend::Backend;
+use crate::conn::{CloseReason, Fired};
+use crate::handler::EventHandler;
+use std::time::Instant;
+
+/// How far the end has come.
+#[derive(Debug, Default)]
+pub(super) struct Shutdown {
+    is_running: bool,
+    is_panic: bool,
+}
+
+impl Shutdown {
+    /// The configuration wants a worker to stop after a panic.
+    pub(super) fn after_panic(&mut self) {
+        self.is_panic = true;
+    }
+}
+
+impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Stops accepting and closes every connection in order; what is left at `deadline` is
+    /// aborted. A second call can only move the deadline.
+    pub(crate) fn shut_down(&mut self, deadline: Instant) {
+        let deadline_ms = self.io.clock.at_ms(deadline);
+        self.io.timers.arm(deadline_ms, Fired::ShutdownDeadline);
+        if std::mem::replace(&mut self.shutdown.is_running, true) {
+            return;
+        }
+        self.acceptor.stop();
+        self.shutdown_handler(deadline);
+        for row in 0..self.io.conns.height() {
+            if let Some(id) = self.io.conns.at(row) {
+                self.io.close(id, CloseReason::Shutdown);
+            }
+        }
+    }
+
+    /// Whether the worker has been asked to end and nothing of it is left with the kernel.
+    pub(crate) fn is_done(&self) -> bool {
+        self.shutdown.is_running && self.io.conns.live() == 0 && self.acceptor.is_at_rest()
+    }
+
+    /// Whether a panic wants the worker to stop.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.shutdown.is_panic
+    }
+
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_running
+    }
+
+    /// The time to drain is over.
+    pub(super) fn abort_all(&mut self) {
+        for row in 0..self.io.conns.height() {
+            if let Some(id) = self.io.conns.at(row) {
+                self.io.terminate(id, CloseReason::ShutdownDeadline);
+            }
+        }
+    }
+}
