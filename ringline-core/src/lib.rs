@@ -63,6 +63,7 @@ mod op;
 mod server;
 pub mod signal;
 mod sys;
+pub mod testing;
 mod timer;
 mod worker;
 

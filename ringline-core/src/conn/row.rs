@@ -1,7 +1,7 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, Outbox, Phase, PhaseEvent};
+use super::{CloseReason, Initiator, Outbox, Phase, PhaseEvent};
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
@@ -88,7 +88,8 @@ impl Conn {
     }
 
     /// Ends the connection at once and returns how many queued bytes were dropped, or `None` if it
-    /// was ending at once already. The cause of a loss replaces the cause of an orderly close.
+    /// was ending at once already. The cause of a loss replaces the cause of an orderly close, and so
+    /// does whatever cuts it short on our side, because what the peer has not read yet may be lost.
     pub(crate) fn terminate(
         &mut self,
         reason: CloseReason,
@@ -98,7 +99,8 @@ impl Conn {
         if !self.phase.on(PhaseEvent::Terminated) {
             return None;
         }
-        if self.reason.is_none() || self.outbox.pending() > 0 {
+        let cuts_short = reason.initiator() == Initiator::Local;
+        if self.reason.is_none() || self.outbox.pending() > 0 || cuts_short {
             self.reason = Some(reason);
         }
         Some(self.outbox.discard(stage, pool))

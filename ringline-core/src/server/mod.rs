@@ -27,8 +27,6 @@ use std::sync::Arc;
 use std::time::Instant;
 use thread::Plan;
 
-/// Descriptors beyond the connections themselves: accepted sockets on their way to being refused.
-const SPARE_FILES: u32 = 64;
 /// Descriptors of the process that a worker and its surroundings need.
 const PROCESS_FILES: u64 = 64;
 
@@ -165,7 +163,7 @@ impl Server {
         let plan = Plan {
             seat,
             config: self.config.clone(),
-            setup: self.setup(),
+            setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
             balance: balance.of(seat.worker),
             wake: Arc::clone(&wake),
@@ -192,33 +190,17 @@ impl Server {
         Ok((0..workers).map(|worker| Seat { worker, workers, cpu: cpu(worker) }).collect())
     }
 
-    fn setup(&self) -> Setup {
-        Setup {
-            entries: self.config.ring_entries(),
-            files: self.files(),
-            buffers: self.config.receive_buffers(),
-            buffer_bytes: self.config.receive_buffer_bytes(),
-            incremental: true,
-        }
-    }
-
-    /// Rows that each ring's table of descriptors needs.
-    fn files(&self) -> u32 {
-        self.config.connections_per_worker() + SPARE_FILES
-    }
-
     /// The table of descriptors may not be larger than the limit of open files.
     fn check_open_files(&self) -> Result<(), LaunchError> {
-        let needed = u64::from(self.files()) + PROCESS_FILES;
+        let files = u64::from(Setup::new(&self.config).files);
+        let needed = files + PROCESS_FILES;
         let limit = if self.config.raises_open_files() {
             limits::raise_open_files(needed)
         } else {
             limits::open_files().map(|limit| limit.soft)
         };
         match limit {
-            Ok(limit) if limit < u64::from(self.files()) => {
-                Err(LaunchError::OpenFiles { needed: u64::from(self.files()), limit })
-            }
+            Ok(limit) if limit < files => Err(LaunchError::OpenFiles { needed: files, limit }),
             _ => Ok(()),
         }
     }

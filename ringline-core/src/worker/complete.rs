@@ -105,6 +105,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// The last completion of a connection: the row is free, and the handler gets its state back.
     fn released(&mut self, id: ConnId) {
+        // What went out is reported as such, even if nobody came to it before.
+        self.report_sent(id);
         let Some(mut conn) = self.io.remove(id) else { return };
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();

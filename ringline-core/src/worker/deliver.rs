@@ -41,7 +41,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn deliver_inbox(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get(id) else { return };
         let inbox = &self.inboxes[id.row()];
-        if !conn.delivers() || !inbox.is_ready() {
+        if !conn.delivers() || conn.end_told || !inbox.is_ready() {
             return;
         }
         let Some(consumed) = self.inbox_handler(id) else { return };

@@ -110,12 +110,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// The last calls for a connection that is no longer in the table.
     pub(super) fn close_handler(&mut self, id: ConnId, unsent: Option<Sent>, reason: CloseReason) {
         let Some(mut state) = self.users[id.row()].take() else { return };
-        self.call(|handler, cx| {
-            if let Some(sent) = unsent {
-                handler.on_send_complete(cx, id, &mut state, sent);
-            }
-            handler.on_close(cx, id, state, reason);
-        });
+        if let Some(sent) = unsent {
+            self.call(|handler, cx| handler.on_send_complete(cx, id, &mut state, sent));
+        }
+        self.call(|handler, cx| handler.on_close(cx, id, state, reason));
     }
 
     /// A claim to have consumed more than there was is as bad as a panic.

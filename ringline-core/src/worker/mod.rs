@@ -57,12 +57,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         listeners: Vec<AcceptFrom>,
         balance: Balance,
     ) -> io::Result<Self> {
+        let mut io = Io::new(config, seat, shard)?;
+        io.clock.turn(backend.time_ms());
         Ok(Self {
             handler,
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
-            io: Io::new(config, seat, shard)?,
+            io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),
             panic_policy: config.panic_policy(),
@@ -118,8 +120,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// How long the backend may wait: not at all while there is work left.
     fn wait(&mut self, at_most: Option<Duration>) -> Wait {
-        let busy = self.prompt || !self.io.dirty.is_empty() || !self.io.due.is_empty();
-        if busy || self.acceptor.has_work() || self.is_done() {
+        if !self.is_waiting() || self.is_done() {
             return Wait::No;
         }
         let timer = match self.io.timers.next_deadline_ms() {

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::backend::Backend;
-use crate::conn::{CloseReason, Fired};
+use crate::conn::{CloseReason, Fired, Inbox};
 use crate::handler::EventHandler;
 use std::time::Instant;
 
@@ -46,6 +46,27 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Whether a panic wants the worker to stop.
     pub(crate) fn has_panicked(&self) -> bool {
         self.shutdown.is_panic
+    }
+
+    /// Whether nothing but the kernel keeps the worker busy: no list is waiting to be worked off.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.prompt && self.io.dirty.is_empty() && self.io.due.is_empty() && !self.acceptor.has_work()
+    }
+
+    /// Panics unless a worker that is done has let go of everything.
+    pub(crate) fn assert_at_rest(&self) {
+        assert!(self.is_done(), "the worker is done");
+        assert_eq!(self.io.queued, 0, "no byte is queued");
+        assert!(self.io.stage.is_empty(), "nothing is staged");
+        assert_eq!(self.io.pool.lent(), 0, "every block is home");
+        assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
+        assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
+        assert!(self.io.due.is_empty(), "nothing is due");
+    }
+
+    /// The handler of a worker that is over.
+    pub(crate) fn into_handler(self) -> H {
+        self.handler
     }
 
     pub(super) fn is_shutting_down(&self) -> bool {

@@ -57,7 +57,7 @@ impl BufRing {
             }
         }
         let bytes = setup.buffer_bytes.min(WHOLE_BYTES_MAX);
-        let count = u32::from(setup.buffers) * (setup.buffer_bytes / bytes);
+        let count = u32::from(setup.buffers) * setup.buffer_bytes.div_ceil(bytes).next_power_of_two();
         Self::register(ring, count.min(BUFFERS_MAX) as u16, bytes, 0)
     }
 

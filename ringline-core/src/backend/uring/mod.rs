@@ -19,6 +19,7 @@ pub use probe::Capabilities;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
+use crate::config::Config;
 use crate::op::{Completion, Kind, Op, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
@@ -29,6 +30,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Descriptors beyond the connections themselves: accepted sockets on their way to being refused.
+const SPARE_FILES: u32 = 64;
 /// How long the teardown waits for operations to come home before it leaks their memory instead.
 const TEARDOWN: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,18 @@ pub(crate) struct Setup {
     pub(crate) buffer_bytes: u32,
     /// Use buffers that the kernel fills bit by bit, if it can.
     pub(crate) incremental: bool,
+}
+
+impl Setup {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            entries: config.ring_entries(),
+            files: config.connections_per_worker() + SPARE_FILES,
+            buffers: config.receive_buffers(),
+            buffer_bytes: config.receive_buffer_bytes(),
+            incremental: true,
+        }
+    }
 }
 
 /// A ring with its receive buffers and what is in flight on it.

@@ -18,6 +18,8 @@ pub(super) struct Cqe {
     pub(super) flags: u32,
 }
 
+/// `IORING_MAX_CQ_ENTRIES` of the kernel.
+const COMPLETIONS_MAX: u32 = 1 << 16;
 /// How long to stay out of the kernel's way when it is short of memory.
 const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
@@ -40,7 +42,7 @@ impl Ring {
         let build = |no_sqarray: bool| {
             let mut builder = IoUring::builder();
             builder
-                .setup_cqsize(4 * entries)
+                .setup_cqsize((4 * entries).min(COMPLETIONS_MAX))
                 .setup_submit_all()
                 .setup_coop_taskrun()
                 .setup_single_issuer()

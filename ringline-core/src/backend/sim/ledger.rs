@@ -1,0 +1,239 @@
+//! What the core has under way, and the core's half of the contract.
+//!
+//! An operation is under way from its push until its last completion was handed over: what the
+//! kernel has finished meanwhile the core cannot know yet. A rule that is broken comes back as a
+//! sentence; whoever asked decides how loudly to say it.
+
+use crate::op::{Fd, Kind, Op, Tag, UserData};
+use std::collections::BTreeMap;
+
+/// The rule that was broken, and by which operation.
+#[derive(Debug)]
+pub(super) struct Breach(pub(super) String);
+
+/// The kind of an operation, without what it owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Accept,
+    Recv,
+    SendNow,
+    Send,
+    Shutdown,
+    Close,
+    Cancel,
+}
+
+/// One operation under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    pub(super) role: Role,
+    /// The socket that it is about, unless it is the socket's close.
+    pub(super) fd: Option<Fd>,
+    /// Tells it from a later operation under the same tag.
+    pub(super) serial: u64,
+    /// The kernel is through with it, and its last completion is on the way.
+    is_finished: bool,
+    /// None of its completions may be reported before this turn, so that they stay in order.
+    held_until: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Closed,
+    Open,
+    Closing,
+}
+
+/// What the core may do with one descriptor.
+#[derive(Debug, Default)]
+struct Account {
+    phase: Phase,
+    under_way: u32,
+    is_receiving: bool,
+    is_sending: bool,
+    /// The turn in which the close that freed the number is reported, at the earliest.
+    free_from: u64,
+    /// What a cancel may name.
+    tags: Vec<UserData>,
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    flights: BTreeMap<u64, Flight>,
+    accounts: Vec<Account>,
+    /// What a cancel may name, with the socket it belongs to; accepts belong to none.
+    targets: BTreeMap<u64, Option<Fd>>,
+    serial: u64,
+}
+
+impl Ledger {
+    /// A descriptor came into being by an accept, which is reported behind the close that freed the
+    /// number.
+    pub(super) fn open(&mut self, fd: Fd, accept: UserData) {
+        let at = fd.0 as usize;
+        if at >= self.accounts.len() {
+            self.accounts.resize_with(at + 1, Account::default);
+        }
+        let account = &mut self.accounts[at];
+        account.phase = Phase::Open;
+        let flight = self.flights.get_mut(&accept.bits()).expect("it is under way");
+        flight.held_until = flight.held_until.max(account.free_from);
+    }
+
+    /// A descriptor is gone by a close whose completion was [scheduled](Ledger::schedule).
+    pub(super) fn close(&mut self, fd: Fd, close: UserData) {
+        let account = &mut self.accounts[fd.0 as usize];
+        account.phase = Phase::Closed;
+        account.free_from = self.flights[&close.bits()].held_until;
+    }
+
+    /// Writes down an operation that [`Ledger::check`] let pass.
+    pub(super) fn record(&mut self, user_data: UserData, op: &Op) {
+        let (role, fd) = match op {
+            Op::Accept { .. } => (Role::Accept, None),
+            Op::Recv { fd } => (Role::Recv, Some(*fd)),
+            Op::SendNow { fd, .. } => (Role::SendNow, Some(*fd)),
+            Op::Send { fd, .. } => (Role::Send, Some(*fd)),
+            Op::ShutdownWrite { fd } => (Role::Shutdown, Some(*fd)),
+            Op::Close { fd } => {
+                self.begin_close(*fd);
+                (Role::Close, None)
+            }
+            Op::Cancel { target } => (Role::Cancel, self.targets.get(&target.bits()).copied().flatten()),
+        };
+        if let Some(fd) = fd {
+            let account = &mut self.accounts[fd.0 as usize];
+            account.under_way += 1;
+            account.is_receiving |= role == Role::Recv;
+            account.is_sending |= matches!(role, Role::Send | Role::SendNow);
+            if role != Role::Cancel && !account.tags.contains(&user_data) {
+                account.tags.push(user_data);
+            }
+        }
+        if !matches!(role, Role::Close | Role::Cancel) {
+            self.targets.insert(user_data.bits(), fd);
+        }
+        self.serial += 1;
+        let flight = Flight { role, fd, serial: self.serial, is_finished: false, held_until: 0 };
+        self.flights.insert(user_data.bits(), flight);
+    }
+
+    /// The turn in which a completion that is ready for `turn` may be reported: not before those of
+    /// the same operation that were held back.
+    pub(super) fn schedule(&mut self, user_data: UserData, turn: u64, ends: bool) -> u64 {
+        let flight = self.flights.get_mut(&user_data.bits()).expect("it is under way");
+        debug_assert!(!flight.is_finished, "nothing completes after its last completion");
+        flight.is_finished = ends;
+        flight.held_until = flight.held_until.max(turn);
+        flight.held_until
+    }
+
+    /// The last completion of an operation was handed over.
+    pub(super) fn settle(&mut self, user_data: UserData) {
+        let flight = self.flights.remove(&user_data.bits()).expect("it is under way");
+        if let Some(fd) = flight.fd {
+            let account = &mut self.accounts[fd.0 as usize];
+            account.under_way -= 1;
+            account.is_receiving &= flight.role != Role::Recv;
+            account.is_sending &= !matches!(flight.role, Role::Send | Role::SendNow);
+        }
+    }
+
+    /// The core's half of the contract, for one operation.
+    pub(super) fn check(&self, user_data: UserData, op: &Op) -> Result<(), Breach> {
+        let Some(tag) = user_data.decode().filter(|tag| tag.encode() == user_data) else {
+            return Err(Breach(format!("an operation carries a tag, not {:#x}", user_data.bits())));
+        };
+        if matches!(tag.kind, Kind::Staged | Kind::Wake) {
+            return breach("tags of this kind never leave a backend", tag);
+        }
+        if self.flights.contains_key(&user_data.bits()) {
+            return breach("two operations are never in flight under one tag", tag);
+        }
+        match op {
+            Op::Accept { .. } => Ok(()),
+            Op::Recv { fd } => {
+                refuse(self.account(*fd, tag)?.is_receiving, "one live receive for a socket", tag)
+            }
+            Op::SendNow { fd, span } => {
+                refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
+                refuse(span.len == 0, "a send has something to send", tag)
+            }
+            Op::Send { fd, block } => {
+                refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
+                refuse(block.unsent().is_empty(), "a send has something to send", tag)
+            }
+            Op::ShutdownWrite { fd } => self.account(*fd, tag).map(|_| ()),
+            Op::Close { fd } => {
+                let under_way = self.account(*fd, tag)?.under_way;
+                refuse(under_way > 0, "no close before everything else has completed", tag)
+            }
+            Op::Cancel { target } => refuse(
+                !self.targets.contains_key(&target.bits()),
+                "a cancel names an operation of a descriptor that is open",
+                tag,
+            ),
+        }
+    }
+
+    /// Nothing is open, and nothing is under way but `expected`.
+    pub(super) fn check_at_rest(&self, expected: &[UserData]) -> Result<(), Breach> {
+        let stray: Vec<_> = self
+            .under_way()
+            .filter(|user_data| !expected.contains(user_data))
+            .map(UserData::decode)
+            .collect();
+        if !stray.is_empty() {
+            return Err(Breach(format!("at rest nothing is under way, but there is {stray:?}")));
+        }
+        match self.accounts.iter().position(|account| account.phase != Phase::Closed) {
+            Some(fd) => Err(Breach(format!("at rest no socket is open, but number {fd} is"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An operation that the kernel has not finished.
+    pub(super) fn unfinished(&self, user_data: UserData) -> Option<Flight> {
+        self.flights.get(&user_data.bits()).copied().filter(|flight| !flight.is_finished)
+    }
+
+    /// The tags of everything under way, in order.
+    pub(super) fn under_way(&self) -> impl Iterator<Item = UserData> {
+        self.flights.keys().map(|&bits| UserData::from_bits(bits))
+    }
+
+    /// How much is under way.
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
+    fn account(&self, fd: Fd, tag: Tag) -> Result<&Account, Breach> {
+        match self.accounts.get(fd.0 as usize) {
+            Some(account) if account.phase == Phase::Open => Ok(account),
+            Some(account) if account.phase == Phase::Closing => {
+                Err(Breach(format!("no operation on a socket after its close: {fd:?}, {tag:?}")))
+            }
+            _ => Err(Breach(format!("no operation on a socket that is closed: {fd:?}, {tag:?}"))),
+        }
+    }
+
+    fn begin_close(&mut self, fd: Fd) {
+        let account = &mut self.accounts[fd.0 as usize];
+        account.phase = Phase::Closing;
+        for tag in account.tags.drain(..) {
+            self.targets.remove(&tag.bits());
+        }
+    }
+}
+
+const ONE_SEND: &str = "one send in flight for a socket";
+
+fn refuse(is_broken: bool, rule: &str, tag: Tag) -> Result<(), Breach> {
+    if is_broken { breach(rule, tag) } else { Ok(()) }
+}
+
+fn breach<T>(rule: &str, tag: Tag) -> Result<T, Breach> {
+    Err(Breach(format!("{rule}: {tag:?}")))
+}

@@ -1,0 +1,241 @@
+//! A simulated kernel: sockets in memory, time that passes only while the worker waits, and every
+//! fault of the catalogue at the pace a seed decides.
+//!
+//! It is hostile within the contract and checks the other half of it: whatever the core does that a
+//! real kernel would answer with lost or mixed-up bytes makes it panic with the rule that was broken.
+//! The same seed, faults and calls give the same run, to the last completion.
+//!
+//! A *turn* is one look of the kernel at its sockets: one for each `enter`, and more while it waits.
+
+mod accept;
+mod buffers;
+mod chore;
+mod dice;
+mod faults;
+mod kernel;
+mod ledger;
+mod link;
+mod network;
+mod peer;
+mod posts;
+mod random;
+mod stream;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+pub use faults::{Fault, Faults};
+pub(crate) use network::PeerId;
+
+use super::{Backend, Full, Wait};
+use crate::buf::{Lease, Stage};
+use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
+use buffers::Buffers;
+use chore::Chore;
+use dice::Dice;
+use ledger::{Breach, Ledger};
+use link::Capacity;
+use network::Network;
+use posts::Posts;
+use std::collections::VecDeque;
+use std::io;
+use trace::Trace;
+
+/// An operation in the submission queue.
+#[derive(Debug)]
+struct Entry {
+    user_data: UserData,
+    op: Op,
+    /// What a staged send had to send when it was pushed.
+    staged: Vec<u8>,
+}
+
+/// The kernel, the network and the peers.
+#[derive(Debug)]
+pub(crate) struct Sim {
+    dice: Dice,
+    network: Network,
+    buffers: Buffers,
+    queue: VecDeque<Entry>,
+    ledger: Ledger,
+    chores: Vec<Chore>,
+    posts: Posts,
+    trace: Trace,
+    clock_us: u64,
+    turn: u64,
+    is_idle: bool,
+    overflows: u64,
+    starved: u64,
+    enter_errno: Option<i32>,
+    /// Reused from turn to turn.
+    scratch: Vec<Fd>,
+}
+
+impl Sim {
+    /// A kernel without listeners. Sizes of zero in `faults` count as one.
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+        let capacity = Capacity {
+            to_server_bytes: faults.receive_window_bytes.max(1) as usize,
+            to_peer_bytes: faults.send_buffer_bytes.max(1) as usize,
+        };
+        Self {
+            network: Network::new(capacity, faults.descriptors.max(1)),
+            buffers: Buffers::new(faults.receive_buffers.max(1), faults.receive_buffer_bytes.max(1)),
+            dice: Dice::new(seed, faults),
+            queue: VecDeque::new(),
+            ledger: Ledger::default(),
+            chores: Vec::new(),
+            posts: Posts::default(),
+            trace: Trace::default(),
+            clock_us: 0,
+            turn: 0,
+            is_idle: false,
+            overflows: 0,
+            starved: 0,
+            enter_errno: None,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Keeps the last events in words, for [`Sim::trace`] and for the message of a broken rule.
+    pub(crate) fn enable_trace(&mut self) {
+        self.trace.enable();
+    }
+
+    /// From now on another mix of faults. What was built with the sizes of the old one stays as it
+    /// is: receive buffers, descriptors and the windows of connections.
+    pub(crate) fn set_faults(&mut self, faults: Faults) {
+        self.dice.faults = faults;
+    }
+
+    /// Every `enter` from now on fails with this, as no kernel may in normal operation.
+    pub(crate) fn fail_enter(&mut self, errno: i32) {
+        self.enter_errno = Some(errno);
+    }
+
+    /// Wakes the worker as another thread would: a completion with the wake-up's tag.
+    pub(crate) fn wake(&mut self) {
+        let tag = Tag { kind: Kind::Wake, generation: 0, row: 0 };
+        self.posts.push_ready(Completion { tag, outcome: Outcome::Done, more: true });
+    }
+
+    /// Panics unless nothing is open, nothing on loan and nothing under way but what is `expected`,
+    /// such as the accepts of a server that is still listening.
+    pub(crate) fn assert_at_rest(&self, expected: &[UserData]) {
+        self.enforce(self.ledger.check_at_rest(expected));
+        if self.buffers.lent() > 0 {
+            self.trace.panic(&format!("at rest no lease is out, but {} are", self.buffers.lent()));
+        }
+    }
+
+    /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
+    /// something or [`Sim::wake`] is called. Completions of staged sends do not count, so a worker
+    /// that acts on them after this was true acts on a wake-up that no kernel gives.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle && self.posts.ready() == 0 && !self.network.has_work()
+    }
+
+    /// Whether the kernel itself has nothing left to do or to report.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
+            && self.chores.is_empty()
+            && self.posts.len() == 0
+            && !self.posts.has_some()
+            && !self.network.has_work()
+    }
+
+    /// How many operations were pushed whose last completion was not taken.
+    pub(crate) fn outstanding(&self) -> usize {
+        self.ledger.len()
+    }
+
+    /// How many descriptors are taken.
+    pub(crate) fn sockets_open(&self) -> usize {
+        self.network.sockets_open()
+    }
+
+    /// How many leases are out.
+    pub(crate) fn leases_out(&self) -> usize {
+        self.buffers.lent()
+    }
+
+    /// How often a fault has struck.
+    pub(crate) fn struck(&self, fault: Fault) -> u64 {
+        self.dice.struck(fault)
+    }
+
+    /// How often a receive found every buffer on loan. A worker that arms it again at once drives
+    /// this up without end.
+    pub(crate) fn starved(&self) -> u64 {
+        self.starved
+    }
+
+    /// The last events, one to a line, if they were kept.
+    pub(crate) fn trace(&self) -> String {
+        self.trace.text()
+    }
+
+    fn enforce<T>(&self, verdict: Result<T, Breach>) -> T {
+        verdict.unwrap_or_else(|Breach(rule)| self.trace.panic(&rule))
+    }
+}
+
+impl Backend for Sim {
+    fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
+        self.enforce(self.ledger.check(user_data, &op));
+        let entries = self.dice.faults.submission_entries.max(1) as usize;
+        if self.queue.len() >= entries || self.dice.strikes(Fault::QueueFull) {
+            self.trace.note(|| format!("full for {}", trace::describe(&op)));
+            return Err(Full(op));
+        }
+        self.trace.note(|| format!("push {} as {:?}", trace::describe(&op), user_data.decode()));
+        self.ledger.record(user_data, &op);
+        let staged = match &op {
+            Op::SendNow { span, .. } => stage.bytes(*span).to_vec(),
+            _ => Vec::new(),
+        };
+        self.queue.push_back(Entry { user_data, op, staged });
+        Ok(())
+    }
+
+    fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()> {
+        if let Some(errno) = self.enter_errno {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        self.run(stage, wait);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Completion> {
+        let completion = self.posts.pop()?;
+        self.trace.note(|| format!("take {}", trace::describe_completion(&completion)));
+        let ends = kernel::is_last(&completion.outcome, completion.more);
+        if ends && completion.tag.kind != Kind::Wake {
+            self.ledger.settle(completion.tag.encode());
+        }
+        Some(completion)
+    }
+
+    fn has_completions(&self) -> bool {
+        self.posts.has_some()
+    }
+
+    fn received(&self, lease: &Lease) -> &[u8] {
+        self.enforce(self.buffers.bytes(lease))
+    }
+
+    fn release(&mut self, lease: Lease) {
+        self.trace.note(|| format!("release {lease:?}"));
+        let verdict = self.buffers.release(&lease);
+        self.enforce(verdict);
+    }
+
+    fn time_ms(&self) -> Option<u64> {
+        Some(self.clock_us / 1000)
+    }
+
+    fn overflows(&self) -> u64 {
+        self.overflows
+    }
+}

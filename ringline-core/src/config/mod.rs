@@ -1,0 +1,291 @@
+//! What a server is allowed to use and how it behaves.
+//!
+//! A [`Config`] that has left this module was checked: each knob lies in its range, and low mark <
+//! high mark <= outbox <= all outboxes of the worker. Everything built from one relies on that and
+//! checks nothing again; it cannot change afterwards.
+
+mod builder;
+mod error;
+
+pub use builder::ConfigBuilder;
+pub use error::ConfigError;
+
+use crate::conn::Limits;
+use std::fmt::{self, Display};
+use std::time::Duration;
+
+/// A checked configuration. [`Config::default`] is one; [`Config::builder`] makes others, and its
+/// setters say what each knob means, costs and allows.
+///
+/// The text of a configuration is one line for a log, with each knob called by its setter's name.
+///
+/// # Examples
+///
+/// ```
+/// use ringline_core::{Config, ConfigError};
+///
+/// # fn main() -> Result<(), ConfigError> {
+/// let config = Config::builder().workers(4).connections_per_worker(1000).build()?;
+/// assert!(config.to_string().starts_with("workers=4 pin=true connections_per_worker=1000 "));
+///
+/// let error = Config::builder().workers(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "workers is 0: choose a value from 1 to 1024");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    workers: Option<usize>,
+    pin: bool,
+    connections_per_worker: u32,
+    inbox_bytes: usize,
+    outbox_bytes: usize,
+    outbox_high_bytes: usize,
+    outbox_low_bytes: usize,
+    worker_outbox_bytes: usize,
+    hold_reads: bool,
+    receive_buffers: u16,
+    receive_buffer_bytes: u32,
+    ring_entries: u32,
+    stage_bytes: u32,
+    accept_batch: u32,
+    close_timeout: Duration,
+    linger: Duration,
+    tick_interval: Option<Duration>,
+    panic_policy: PanicPolicy,
+    raise_open_files: bool,
+}
+
+/// What a panic in a callback ends, besides the callback.
+///
+/// Either way the panic is counted and goes no further than its worker. A panic in
+/// [`on_start`](crate::EventHandler::on_start) always keeps the server from starting, and a program
+/// that is compiled with `panic = "abort"` always ends as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PanicPolicy {
+    /// The connection that the callback was for, with
+    /// [`HandlerPanicked`](crate::CloseReason::HandlerPanicked). A panic in a callback that is for
+    /// no connection ends nothing more. The handler goes on with whatever state the panic left.
+    #[default]
+    CloseConnection,
+    /// The worker: its connections are aborted, and the server's end is an error that names it.
+    /// Other workers go on. For a handler whose connections share a state that a panic may leave
+    /// half changed.
+    StopWorker,
+}
+
+impl Default for Config {
+    /// Every knob at the default that its setter documents.
+    fn default() -> Self {
+        Self {
+            workers: None,
+            pin: true,
+            connections_per_worker: 16_384,
+            inbox_bytes: 1 << 20,
+            outbox_bytes: 4 << 20,
+            outbox_high_bytes: 256 << 10,
+            outbox_low_bytes: 64 << 10,
+            worker_outbox_bytes: 256 << 20,
+            hold_reads: true,
+            receive_buffers: 32,
+            receive_buffer_bytes: 64 << 10,
+            ring_entries: 2048,
+            stage_bytes: 128 << 10,
+            accept_batch: 32,
+            close_timeout: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
+            tick_interval: None,
+            panic_policy: PanicPolicy::CloseConnection,
+            raise_open_files: true,
+        }
+    }
+}
+
+impl Config {
+    /// Begins with every knob at its default.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// `None` stands for one for each physical core.
+    pub(crate) fn workers(&self) -> Option<usize> {
+        self.workers
+    }
+
+    pub(crate) fn pins(&self) -> bool {
+        self.pin
+    }
+
+    pub(crate) fn connections_per_worker(&self) -> u32 {
+        self.connections_per_worker
+    }
+
+    pub(crate) fn inbox_bytes(&self) -> usize {
+        self.inbox_bytes
+    }
+
+    pub(crate) fn outbox_limits(&self) -> Limits {
+        Limits { low: self.outbox_low_bytes, high: self.outbox_high_bytes, full: self.outbox_bytes }
+    }
+
+    pub(crate) fn worker_outbox_bytes(&self) -> usize {
+        self.worker_outbox_bytes
+    }
+
+    pub(crate) fn holds_reads(&self) -> bool {
+        self.hold_reads
+    }
+
+    pub(crate) fn receive_buffers(&self) -> u16 {
+        self.receive_buffers
+    }
+
+    pub(crate) fn receive_buffer_bytes(&self) -> u32 {
+        self.receive_buffer_bytes
+    }
+
+    pub(crate) fn ring_entries(&self) -> u32 {
+        self.ring_entries
+    }
+
+    pub(crate) fn stage_bytes(&self) -> u32 {
+        self.stage_bytes
+    }
+
+    pub(crate) fn accept_batch(&self) -> u32 {
+        self.accept_batch
+    }
+
+    pub(crate) fn close_timeout(&self) -> Duration {
+        self.close_timeout
+    }
+
+    pub(crate) fn linger(&self) -> Duration {
+        self.linger
+    }
+
+    pub(crate) fn tick_interval(&self) -> Option<Duration> {
+        self.tick_interval
+    }
+
+    pub(crate) fn panic_policy(&self) -> PanicPolicy {
+        self.panic_policy
+    }
+
+    pub(crate) fn raises_open_files(&self) -> bool {
+        self.raise_open_files
+    }
+}
+
+impl Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Naming every field makes the compiler ask for one that is added later.
+        let Self {
+            workers,
+            pin,
+            connections_per_worker,
+            inbox_bytes,
+            outbox_bytes,
+            outbox_high_bytes,
+            outbox_low_bytes,
+            worker_outbox_bytes,
+            hold_reads,
+            receive_buffers,
+            receive_buffer_bytes,
+            ring_entries,
+            stage_bytes,
+            accept_batch,
+            close_timeout,
+            linger,
+            tick_interval,
+            panic_policy,
+            raise_open_files,
+        } = self;
+        match workers {
+            Some(workers) => write!(f, "workers={workers}"),
+            None => write!(f, "workers=auto"),
+        }?;
+        write!(f, " pin={pin} connections_per_worker={connections_per_worker}")?;
+        write!(f, " inbox_bytes={inbox_bytes} outbox_bytes={outbox_bytes}")?;
+        write!(f, " outbox_high_bytes={outbox_high_bytes} outbox_low_bytes={outbox_low_bytes}")?;
+        write!(f, " worker_outbox_bytes={worker_outbox_bytes} hold_reads={hold_reads}")?;
+        write!(f, " receive_buffers={receive_buffers}")?;
+        write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
+        write!(f, " stage_bytes={stage_bytes} accept_batch={accept_batch}")?;
+        write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        match tick_interval {
+            Some(interval) => write!(f, " tick_interval={interval:?}"),
+            None => write!(f, " tick_interval=none"),
+        }?;
+        write!(f, " panic_policy={panic_policy:?} raise_open_files={raise_open_files}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid_and_is_what_it_is_documented_to_be() {
+        let config = Config::builder().build().unwrap();
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        assert_eq!(
+            config.to_string(),
+            "workers=auto pin=true connections_per_worker=16384 inbox_bytes=1048576 \
+             outbox_bytes=4194304 outbox_high_bytes=262144 outbox_low_bytes=65536 \
+             worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
+             receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 accept_batch=32 \
+             close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
+             raise_open_files=true"
+        );
+    }
+
+    #[test]
+    fn every_setter_reaches_its_getter_and_the_text() {
+        let config = Config::builder()
+            .workers(3)
+            .pin(false)
+            .connections_per_worker(5)
+            .inbox_bytes(6)
+            .outbox_bytes(900)
+            .outbox_high_bytes(800)
+            .outbox_low_bytes(700)
+            .worker_outbox_bytes(1000)
+            .hold_reads(false)
+            .receive_buffers(8)
+            .receive_buffer_bytes(2048)
+            .ring_entries(64)
+            .stage_bytes(5000)
+            .accept_batch(9)
+            .close_timeout(Duration::from_millis(11))
+            .linger(Duration::from_nanos(12))
+            .tick_interval(Duration::from_millis(13))
+            .panic_policy(PanicPolicy::StopWorker)
+            .raise_open_files(false)
+            .build()
+            .unwrap();
+        assert_eq!(
+            config.to_string(),
+            "workers=3 pin=false connections_per_worker=5 inbox_bytes=6 outbox_bytes=900 \
+             outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
+             hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
+             stage_bytes=5000 accept_batch=9 close_timeout=11ms linger=12ns tick_interval=13ms \
+             panic_policy=StopWorker raise_open_files=false"
+        );
+        assert_eq!(config.workers(), Some(3));
+        assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());
+        assert_eq!((config.connections_per_worker(), config.accept_batch()), (5, 9));
+        let Limits { low, high, full } = config.outbox_limits();
+        assert_eq!((config.inbox_bytes(), low, high, full), (6, 700, 800, 900));
+        assert_eq!(config.worker_outbox_bytes(), 1000);
+        assert_eq!((config.receive_buffers(), config.receive_buffer_bytes()), (8, 2048));
+        assert_eq!((config.ring_entries(), config.stage_bytes()), (64, 5000));
+        assert_eq!(
+            (config.close_timeout(), config.linger()),
+            (Duration::from_millis(11), Duration::from_nanos(12))
+        );
+        assert_eq!(config.tick_interval(), Some(Duration::from_millis(13)));
+        assert_eq!(config.panic_policy(), PanicPolicy::StopWorker);
+    }
+}

@@ -1,0 +1,436 @@
+//! Running a handler without a server: one worker, turned by hand, on a simulated kernel or on the
+//! real one.
+//!
+//! A [`World`] holds one worker with your handler, and the peers that talk to it. On the simulated
+//! kernel everything is deterministic: the same seed, faults and calls give the same run, time
+//! passes only while the worker waits, and [`Faults`] make the kernel as unpleasant as you like. The
+//! simulated kernel also checks the framework's own half of the contract and panics if it is broken.
+//! The same test runs on the real kernel with [`World::loopback`].
+//!
+//! # Examples
+//!
+//! ```
+//! use ringline_core::testing::{Faults, World};
+//! use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
+//!
+//! struct Shout;
+//!
+//! impl EventHandler for Shout {
+//!     type Conn = ();
+//!
+//!     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+//!         Admit::Accept(())
+//!     }
+//!
+//!     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+//!         cx.send(id, &data.to_ascii_uppercase()).expect("a short message");
+//!         Consumed::all(data)
+//!     }
+//! }
+//!
+//! // Whatever the kernel does that a kernel may do, the bytes come back.
+//! for seed in 0..10 {
+//!     let mut world = World::simulated(&Config::default(), seed, Faults::none(), Shout);
+//!     let peer = world.connect();
+//!     assert_eq!(world.write(peer, b"hello"), 5);
+//!     assert_eq!(world.read_exactly(peer, 5), b"HELLO");
+//!     world.end(peer);
+//!     assert!(world.run_until(|world| world.saw_eof(peer)));
+//!     world.finish();
+//! }
+//! ```
+
+mod loopback;
+
+pub use crate::backend::sim::{Fault, Faults};
+
+use crate::backend::Backend;
+use crate::backend::sim::{self, Sim};
+use crate::backend::uring::{RingError, Setup, Uring};
+use crate::config::Config;
+use crate::ctx::{Ctx, Seat};
+use crate::handler::EventHandler;
+use crate::metrics::{self, Metrics, Snapshot};
+use crate::net::{self, ListenError, ListenOptions, ListenerId};
+use crate::sys::EventFd;
+use crate::worker::{AcceptFrom, Balance, Worker};
+use loopback::Loopback;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The simulated listener's number.
+const LISTENER: RawFd = 1000;
+/// How long a step on the real kernel waits for something to happen.
+const REAL_WAIT: Duration = Duration::from_millis(2);
+/// When waiting for a condition gives up: simulated turns, and real time.
+const TURNS_MAX: u64 = 200_000;
+const REAL_MAX: Duration = Duration::from_secs(30);
+
+/// A client of the worker under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerId(usize);
+
+/// Why a [`World`] on the real kernel could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// The ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// The listening socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Memory or a descriptor.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+enum Kernel<H: EventHandler> {
+    Simulated { worker: Box<Worker<H, Sim>>, peers: Vec<sim::PeerId> },
+    Real { worker: Box<Worker<H, Uring>>, peers: Loopback },
+}
+
+/// Runs one expression on the worker, whichever backend it has.
+macro_rules! on_worker {
+    ($world:expr, $worker:ident => $then:expr) => {
+        match &mut $world.kernel {
+            Kernel::Simulated { worker: $worker, .. } => $then,
+            Kernel::Real { worker: $worker, .. } => $then,
+        }
+    };
+}
+
+/// One worker with a handler, its kernel and its peers.
+pub struct World<H: EventHandler> {
+    kernel: Kernel<H>,
+    metrics: Metrics,
+    turns: u64,
+}
+
+impl<H: EventHandler> World<H> {
+    /// A worker on a simulated kernel. `on_start` has run.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        let mut backend = Sim::new(seed, faults);
+        backend.listener(LISTENER);
+        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
+        let shard = metrics::register();
+        let metrics = Metrics::new(vec![shard.reader()]);
+        let worker =
+            Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1)).expect("memory for one worker");
+        let mut world =
+            Self { kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() }, metrics, turns: 0 };
+        world.start();
+        world
+    }
+
+    /// A worker on the real kernel, with peers that connect over the loopback interface.
+    ///
+    /// # Errors
+    ///
+    /// What kept the ring or the listening socket from being made.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
+        let setup = Setup::new(config);
+        let backend = Uring::new(&setup, Arc::new(EventFd::new()?))?;
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
+        let peers = Loopback::new(listener.local_addr());
+        let fd = listener.as_fd().as_raw_fd();
+        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
+        let shard = metrics::register();
+        let metrics = Metrics::new(vec![shard.reader()]);
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1))?;
+        let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
+        world.start();
+        Ok(world)
+    }
+
+    /// One turn of the worker. On the simulated kernel it waits as long as it likes, in simulated
+    /// time; on the real one for two milliseconds at most.
+    ///
+    /// # Panics
+    ///
+    /// If the backend fails, or, simulated, if the framework breaks its side of the contract.
+    pub fn turn(&mut self) {
+        self.turn_for(None);
+    }
+
+    /// Turns until `condition` holds, and says whether it came to that. Gives up after 200,000
+    /// simulated turns, when nothing can happen any more, or after half a minute of real time.
+    pub fn run_until(&mut self, mut condition: impl FnMut(&mut Self) -> bool) -> bool {
+        let (until, last) = (Instant::now() + REAL_MAX, self.turns + TURNS_MAX);
+        loop {
+            if condition(self) {
+                return true;
+            }
+            let over = match &self.kernel {
+                Kernel::Simulated { worker, .. } => worker.backend.is_idle() && worker.is_waiting(),
+                Kernel::Real { .. } => Instant::now() > until,
+            };
+            if over || self.turns >= last {
+                return false;
+            }
+            self.turn();
+        }
+    }
+
+    /// Turns until this much time has passed, simulated or real.
+    pub fn sleep(&mut self, duration: Duration) {
+        let until = self.elapsed() + duration;
+        while self.elapsed() < until {
+            let left = until - self.elapsed();
+            self.turn_for(Some(left));
+        }
+    }
+
+    /// The worker's time since its start.
+    pub fn elapsed(&mut self) -> Duration {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, .. } => Duration::from_millis(worker.backend.time_ms().unwrap_or(0)),
+            Kernel::Real { worker, .. } => {
+                worker.io.clock.turn(None);
+                worker.io.clock.elapsed()
+            }
+        }
+    }
+
+    /// How many turns there have been.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        match &self.kernel {
+            Kernel::Simulated { worker, .. } => &worker.handler,
+            Kernel::Real { worker, .. } => &worker.handler,
+        }
+    }
+
+    /// Acts as the handler, between two turns.
+    pub fn act<R>(&mut self, act: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> R {
+        on_worker!(self, worker => worker.act(act))
+    }
+
+    /// Connects a peer. It is accepted in one of the next turns and may write at once.
+    ///
+    /// # Panics
+    ///
+    /// On the real kernel, if the connection cannot be made.
+    pub fn connect(&mut self) -> PeerId {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => {
+                peers.push(worker.backend.connect(LISTENER));
+                PeerId(peers.len() - 1)
+            }
+            Kernel::Real { peers, .. } => PeerId(peers.connect()),
+        }
+    }
+
+    /// Has a peer write as much of `bytes` as goes without waiting; returns how much that was.
+    pub fn write(&mut self, peer: PeerId, bytes: &[u8]) -> usize {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.write(peers[peer.0], bytes),
+            Kernel::Real { peers, .. } => peers.write(peer.0, bytes),
+        }
+    }
+
+    /// What has arrived at a peer, `at_most` that many bytes.
+    pub fn read(&mut self, peer: PeerId, at_most: usize) -> Vec<u8> {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.read_at_most(peers[peer.0], at_most),
+            Kernel::Real { peers, .. } => peers.read(peer.0, at_most),
+        }
+    }
+
+    /// Turns until a peer has written all of `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// If it never can.
+    pub fn write_all(&mut self, peer: PeerId, bytes: &[u8]) {
+        let mut written = 0;
+        let done = self.run_until(|world| {
+            written += world.write(peer, &bytes[written..]);
+            written == bytes.len()
+        });
+        assert!(done, "the peer could write only {written} of {} bytes", bytes.len());
+    }
+
+    /// Turns until `count` bytes have arrived at a peer.
+    ///
+    /// # Panics
+    ///
+    /// If they never do.
+    pub fn read_exactly(&mut self, peer: PeerId, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let done = self.run_until(|world| {
+            let more = world.read(peer, count - bytes.len());
+            bytes.extend(more);
+            bytes.len() == count
+        });
+        assert!(done, "only {} of {count} bytes have arrived", bytes.len());
+        bytes
+    }
+
+    /// Ends a peer's sending direction; it may still read.
+    pub fn end(&mut self, peer: PeerId) {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.end(peers[peer.0]),
+            Kernel::Real { peers, .. } => peers.end(peer.0),
+        }
+    }
+
+    /// Closes a peer's socket.
+    pub fn close(&mut self, peer: PeerId) {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.close(peers[peer.0]),
+            Kernel::Real { peers, .. } => peers.close(peer.0),
+        }
+    }
+
+    /// Has a peer reset its connection.
+    pub fn reset(&mut self, peer: PeerId) {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.reset(peers[peer.0]),
+            Kernel::Real { peers, .. } => peers.reset(peer.0),
+        }
+    }
+
+    /// Whether a peer has read everything and then the end of the server's direction.
+    pub fn saw_eof(&mut self, peer: PeerId) -> bool {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.saw_eof(peers[peer.0]),
+            Kernel::Real { peers, .. } => peers.saw_eof(peer.0),
+        }
+    }
+
+    /// Whether a peer's connection was reset.
+    pub fn saw_reset(&mut self, peer: PeerId) -> bool {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.saw_reset(peers[peer.0]),
+            Kernel::Real { peers, .. } => peers.saw_reset(peer.0),
+        }
+    }
+
+    /// Whether a simulated fault has broken a peer's connection, so that the server cannot be held
+    /// to its bytes. Always false on the real kernel.
+    pub fn is_broken(&self, peer: PeerId) -> bool {
+        match &self.kernel {
+            Kernel::Simulated { worker, peers } => worker.backend.is_broken(peers[peer.0]),
+            Kernel::Real { .. } => false,
+        }
+    }
+
+    /// From now on another mix of faults; nothing on the real kernel.
+    pub fn set_faults(&mut self, faults: Faults) {
+        if let Kernel::Simulated { worker, .. } = &mut self.kernel {
+            worker.backend.set_faults(faults);
+        }
+    }
+
+    /// How often a fault has struck; never on the real kernel.
+    pub fn struck(&self, fault: Fault) -> u64 {
+        match &self.kernel {
+            Kernel::Simulated { worker, .. } => worker.backend.struck(fault),
+            Kernel::Real { .. } => 0,
+        }
+    }
+
+    /// Keeps the last events of the simulated kernel, to be shown when a rule is broken.
+    pub fn enable_trace(&mut self) {
+        if let Kernel::Simulated { worker, .. } = &mut self.kernel {
+            worker.backend.enable_trace();
+        }
+    }
+
+    /// The last events of the simulated kernel, one to a line.
+    pub fn trace(&self) -> String {
+        match &self.kernel {
+            Kernel::Simulated { worker, .. } => worker.backend.trace(),
+            Kernel::Real { .. } => String::new(),
+        }
+    }
+
+    /// What the worker has counted.
+    pub fn metrics(&self) -> Snapshot {
+        self.metrics.snapshot()
+    }
+
+    /// Begins the orderly end, as [`Running::shutdown`](crate::Running::shutdown) does.
+    pub fn shut_down(&mut self, within: Duration) {
+        on_worker!(self, worker => {
+            let deadline = worker.io.clock.now() + within;
+            worker.shut_down(deadline);
+        });
+    }
+
+    /// Whether the worker has ended: asked to, and nothing left.
+    pub fn is_done(&self) -> bool {
+        match &self.kernel {
+            Kernel::Simulated { worker, .. } => worker.is_done(),
+            Kernel::Real { worker, .. } => worker.is_done(),
+        }
+    }
+
+    /// Shuts the worker down within a minute, audits what is left of it, and gives the handler back.
+    ///
+    /// # Panics
+    ///
+    /// If the worker does not end, or if anything is left: a connection, a byte queued, a timer of
+    /// a connection, a buffer, an operation in flight.
+    pub fn finish(mut self) -> H {
+        self.shut_down(Duration::from_secs(60));
+        let ended = self.run_until(|world| world.is_done());
+        assert!(ended, "the worker does not end");
+        self.audit();
+        match self.kernel {
+            Kernel::Simulated { worker, .. } => worker.into_handler(),
+            Kernel::Real { worker, .. } => worker.into_handler(),
+        }
+    }
+
+    fn audit(&mut self) {
+        on_worker!(self, worker => worker.assert_at_rest());
+        if let Kernel::Simulated { worker, .. } = &self.kernel {
+            worker.backend.assert_at_rest(&[]);
+        }
+        let snapshot = self.metrics();
+        assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
+        assert_eq!(snapshot.connections_accepted, snapshot.connections_closed);
+    }
+
+    fn start(&mut self) {
+        let started = on_worker!(self, worker => worker.start());
+        assert!(started, "on_start panicked");
+    }
+
+    fn turn_for(&mut self, at_most: Option<Duration>) {
+        self.turns += 1;
+        let real = at_most.map_or(REAL_WAIT, |at_most| at_most.min(REAL_WAIT));
+        let turned = match &mut self.kernel {
+            Kernel::Simulated { worker, .. } => worker.turn(at_most),
+            Kernel::Real { worker, .. } => worker.turn(Some(real)),
+        };
+        turned.expect("the backend works");
+    }
+}
+
+impl<H: EventHandler> fmt::Debug for World<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("turns", &self.turns).finish_non_exhaustive()
+    }
+}
+
+const SEAT: Seat = Seat { worker: 0, workers: 1, cpu: None };

@@ -1,0 +1,344 @@
+//! A handler that does anything it may at any time, and checks every promise made to it.
+
+use crate::dice::{self, Dice};
+use ringline_core::{
+    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId, TimerKey,
+};
+use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::time::{Duration, Instant};
+
+/// The stream a server sends to the peer with this number.
+pub fn downstream(peer: u64) -> u64 {
+    peer * 2 + 1
+}
+
+/// The stream that the peer with this number sends, after its number.
+pub fn upstream(peer: u64) -> u64 {
+    peer * 2
+}
+
+/// What is known about one connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Account {
+    /// The number that the peer introduced itself with.
+    pub peer: Option<u64>,
+    pub is_open: bool,
+    /// The last send was reported as failed: the connection is gone, only on_close is missing.
+    is_over: bool,
+    pub has_ended: bool,
+    /// Bytes of the peer's stream that were consumed.
+    pub consumed: usize,
+    /// The most that was ever visible.
+    pub seen: usize,
+    /// The handler said not to be called before this much is visible.
+    need: usize,
+    /// Bytes and sends that were accepted.
+    pub accepted_bytes: usize,
+    sends: u64,
+    /// Sends that were reported, and their bytes.
+    covered: u64,
+    reported_bytes: u64,
+    any_failed: bool,
+    is_high: bool,
+    timers: Vec<(TimerKey, TimerId)>,
+    pub asked_to_close: bool,
+    pub reason: Option<CloseReason>,
+}
+
+/// The handler.
+#[derive(Debug)]
+pub struct Chaos {
+    pub dice: Dice,
+    /// Per mille: how often a callback panics.
+    panics: u64,
+    pub accounts: HashMap<ConnId, Account>,
+    /// Connections that are over.
+    pub closed: Vec<Account>,
+    /// Ids of all times.
+    ids: Vec<ConnId>,
+    armed: HashMap<TimerKey, Duration>,
+    next_key: u64,
+    pub ticks: u64,
+    pub is_ending: bool,
+    started: Option<Instant>,
+}
+
+impl Chaos {
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let panics = if dice.chance(300) { 3 } else { 0 };
+        Self {
+            dice,
+            panics,
+            accounts: HashMap::new(),
+            closed: Vec::new(),
+            ids: Vec::new(),
+            armed: HashMap::new(),
+            next_key: 0,
+            ticks: 0,
+            is_ending: false,
+            started: None,
+        }
+    }
+
+    fn maybe_panic(&mut self) {
+        if self.dice.chance(self.panics) {
+            resume_unwind(Box::new("chaos"));
+        }
+    }
+
+    /// Sends the next bytes of a connection's stream, if it is there and takes them.
+    fn send(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
+        let len = self.dice.length();
+        let Some(account) = self.accounts.get_mut(&id) else {
+            assert_eq!(cx.send(id, b"x"), Err(SendError::Gone), "a stale id reaches nobody");
+            return;
+        };
+        let Some(peer) = account.peer else { return };
+        let bytes = dice::bytes(downstream(peer), account.accepted_bytes, len);
+        match cx.send(id, &bytes) {
+            Ok(accepted) => {
+                assert!(account.is_open, "sends are for open connections");
+                account.sends += 1;
+                assert_eq!(accepted.sequence, account.sends, "sends are numbered without gaps");
+                account.accepted_bytes += len;
+                account.is_high |= accepted.pressure == ringline_core::Pressure::High;
+            }
+            Err(SendError::Gone) => assert!(account.is_over, "a connection is there until on_close"),
+            Err(_) => {}
+        }
+    }
+
+    fn any_id(&mut self) -> Option<ConnId> {
+        let count = self.ids.len();
+        (count > 0).then(|| self.ids[self.dice.below(count)])
+    }
+
+    fn set_timer(&mut self, cx: &mut Ctx<'_, Self>, id: Option<ConnId>) {
+        let after = Duration::from_micros(self.dice.below(60_000) as u64);
+        let key = TimerKey(self.next_key);
+        self.next_key += 1;
+        let due = cx.now().duration_since(self.started.expect("on_start came first")) + after;
+        match id {
+            None => {
+                let timer = cx.set_timer(after, key);
+                self.armed.insert(key, due);
+                if self.dice.chance(300) {
+                    assert!(cx.cancel_timer(timer));
+                    assert!(!cx.cancel_timer(timer));
+                    self.armed.remove(&key);
+                }
+            }
+            Some(id) => {
+                let timer = cx.set_conn_timer(id, after, key);
+                match (timer, self.accounts.get_mut(&id)) {
+                    (Some(timer), Some(account)) => {
+                        account.timers.push((key, timer));
+                        self.armed.insert(key, due);
+                    }
+                    (Some(_), None) => panic!("no timers for connections that are gone"),
+                    (None, _) => {}
+                }
+            }
+        }
+    }
+
+    fn fired(&mut self, cx: &mut Ctx<'_, Self>, key: TimerKey) {
+        let due = self.armed.remove(&key).expect("only armed timers fire, once");
+        let now = cx.now().duration_since(self.started.expect("on_start came first"));
+        assert!(now >= due, "a timer fired {:?} early", due - now);
+    }
+
+    /// Some things that any callback may do, to any connection.
+    fn meddle(&mut self, cx: &mut Ctx<'_, Self>, id: Option<ConnId>) {
+        for _ in 0..self.dice.below(3) {
+            let id = if self.dice.chance(200) { self.any_id() } else { id };
+            let Some(id) = id else { continue };
+            match self.dice.below(40) {
+                0..20 => self.send(cx, id),
+                20..23 => cx.pause_reads(id),
+                23..29 => cx.resume_reads(id),
+                29 => self.close(cx, id),
+                30 if self.dice.chance(300) => {
+                    self.note_close(id);
+                    cx.abort(id);
+                }
+                31 if self.dice.chance(300) => cx.shutdown_write(id),
+                32..36 => self.set_timer(cx, Some(id)),
+                36 => self.set_timer(cx, None),
+                37 => self.cancel_one(cx, id),
+                _ => {
+                    let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
+                    assert_eq!(cx.pending_bytes(id).is_some(), is_there);
+                }
+            }
+        }
+        self.maybe_panic();
+    }
+
+    fn cancel_one(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
+        let Some(account) = self.accounts.get_mut(&id) else { return };
+        let Some((key, timer)) = account.timers.pop() else { return };
+        let was_armed = self.armed.remove(&key).is_some();
+        // One that expires while its connection is closing is gone without a call.
+        let is_live = cx.is_open(id);
+        assert!(cx.cancel_timer(timer) == was_armed || !is_live && was_armed);
+    }
+
+    fn close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
+        self.note_close(id);
+        cx.close(id);
+    }
+
+    fn note_close(&mut self, id: ConnId) {
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.asked_to_close = true;
+        }
+    }
+
+    fn account(&mut self, id: ConnId) -> &mut Account {
+        self.accounts.get_mut(&id).expect("callbacks come between on_accept and on_close")
+    }
+}
+
+impl EventHandler for Chaos {
+    type Conn = ConnId;
+
+    fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
+        self.started = Some(cx.now());
+        self.set_timer(cx, None);
+    }
+
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<ConnId> {
+        assert!(!self.is_ending, "no connection after the end has begun");
+        assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
+        if self.dice.chance(50) {
+            return Admit::Refuse;
+        }
+        self.maybe_panic();
+        assert!(self.accounts.insert(id, Account::default()).is_none(), "ids are unique");
+        self.ids.push(id);
+        Admit::Accept(id)
+    }
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
+        assert_eq!(id, *conn, "each connection has its own state");
+        assert!(!std::mem::replace(&mut self.account(id).is_open, true), "on_open comes once");
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, data: &[u8]) -> Consumed {
+        assert_eq!(id, *conn);
+        assert!(!data.is_empty());
+        let account = self.account(id);
+        assert!(account.is_open && !account.has_ended);
+        assert!(data.len() >= account.need, "called with less than was asked for");
+        account.need = 0;
+        let Some(peer) = account.peer else {
+            let Some(number) = data.first_chunk::<8>() else {
+                account.need = 8;
+                return Consumed::none().need(8);
+            };
+            account.peer = Some(u64::from_le_bytes(*number));
+            return Consumed::bytes(8);
+        };
+        dice::check(upstream(peer), account.consumed, data, "server");
+        let from = account.consumed;
+        account.seen = account.seen.max(from + data.len());
+        self.meddle(cx, Some(id));
+        let bytes = match self.dice.below(6) {
+            0 => self.dice.below(data.len() + 1),
+            1 => 0,
+            _ => data.len(),
+        };
+        let need = if self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
+        let account = self.account(id);
+        account.consumed += bytes;
+        account.need = need;
+        Consumed::bytes(bytes).need(need)
+    }
+
+    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, sent: Sent) {
+        assert_eq!(id, *conn);
+        let account = self.account(id);
+        assert!(sent.through > account.covered, "each completion covers something new");
+        assert!(sent.through <= account.sends, "and only what was sent");
+        account.covered = sent.through;
+        account.reported_bytes += sent.bytes;
+        account.any_failed |= sent.result.is_err();
+        account.is_over = sent.result.is_err();
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
+        assert_eq!(id, *conn);
+        assert!(std::mem::take(&mut self.account(id).is_high), "room follows pressure");
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, unread: &[u8]) -> Eof {
+        assert_eq!(id, *conn);
+        let account = self.account(id);
+        assert!(!std::mem::replace(&mut account.has_ended, true), "on_eof comes once");
+        if let Some(peer) = account.peer {
+            account.seen = account.seen.max(account.consumed + unread.len());
+            let from = account.consumed;
+            dice::check(upstream(peer), from, unread, "server at the end");
+        }
+        self.meddle(cx, Some(id));
+        if self.dice.chance(300) {
+            // A connection that is kept must be closed some time: here, by a timer of the run.
+            return Eof::KeepWriting;
+        }
+        self.note_close(id);
+        Eof::Close
+    }
+
+    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, key: TimerKey) {
+        assert_eq!(id, *conn);
+        self.fired(cx, key);
+        self.account(id).timers.retain(|(other, _)| *other != key);
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, key: TimerKey) {
+        self.fired(cx, key);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: ConnId, reason: CloseReason) {
+        assert_eq!(id, conn, "the state comes back");
+        let mut account = self.accounts.remove(&id).expect("on_close comes once");
+        assert_eq!(account.covered, account.sends, "every send was answered before on_close");
+        if account.any_failed {
+            assert!(account.reported_bytes <= account.accepted_bytes as u64);
+        } else {
+            assert_eq!(account.reported_bytes, account.accepted_bytes as u64);
+        }
+        assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
+        for (key, timer) in account.timers.drain(..) {
+            self.armed.remove(&key);
+            assert!(!cx.cancel_timer(timer), "timers end with their connection");
+        }
+        assert!(!cx.is_open(id));
+        account.reason = Some(reason);
+        self.closed.push(account);
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, _: Tick) {
+        self.ticks += 1;
+        if self.dice.chance(100) {
+            let id = self.any_id();
+            self.meddle(cx, id);
+        }
+    }
+
+    fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
+        let id = self.any_id();
+        self.meddle(cx, id);
+        self.is_ending = true;
+    }
+}

@@ -1,0 +1,257 @@
+//! One seed: peers that talk, stop, end and reset, and the audit at the end.
+
+use crate::chaos::{Account, Chaos, downstream, upstream};
+use crate::dice::{self, Dice};
+use ringline_core::testing::{Fault, Faults, PeerId, World};
+use ringline_core::{CloseReason, Config};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What all runs together have seen.
+#[derive(Debug, Default)]
+pub struct Totals {
+    turns: AtomicU64,
+    connections: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    closed: [AtomicU64; 8],
+    struck: [AtomicU64; Fault::ALL.len()],
+}
+
+impl Totals {
+    fn add(&self, to: &AtomicU64, count: u64) {
+        to.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Every fault struck and every way to end was taken.
+    pub fn assert_thorough(&self) {
+        for (fault, count) in Fault::ALL.iter().zip(&self.struck) {
+            assert!(count.load(Ordering::Relaxed) > 0, "{fault:?} never struck");
+        }
+        for (kind, count) in self.closed.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "no connection ended in way {kind}");
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let closed: Vec<_> = self.closed.iter().map(of).collect();
+        write!(
+            f,
+            "{} turns, {} connections, {} bytes sent, {} received, closed {closed:?}",
+            of(&self.turns),
+            of(&self.connections),
+            of(&self.sent),
+            of(&self.received)
+        )
+    }
+}
+
+struct Client {
+    id: PeerId,
+    number: u64,
+    /// Bytes of its stream that it has written, without the number in front.
+    written: usize,
+    has_introduced: usize,
+    read: usize,
+    is_reading: bool,
+    has_ended: bool,
+    is_gone: bool,
+}
+
+/// A linger that no client outlasts, so that an orderly close must lose nothing.
+const PATIENT: Duration = Duration::from_secs(20);
+
+fn linger(dice: &mut Dice) -> Duration {
+    match dice.below(10) {
+        0 => Duration::ZERO,
+        1..5 => Duration::from_millis(50 + dice.below(500) as u64),
+        _ => PATIENT,
+    }
+}
+
+fn config(dice: &mut Dice, linger: Duration) -> Config {
+    let high = 600 + dice.below(3_000);
+    let full = high + 6_000 + dice.below(20_000);
+    let policy = Config::builder()
+        .workers(1)
+        .connections_per_worker(4 + dice.below(12) as u32)
+        .inbox_bytes(4_000 + dice.below(8_000))
+        .outbox_low_bytes(dice.below(high))
+        .outbox_high_bytes(high)
+        .outbox_bytes(full)
+        .worker_outbox_bytes(full * (1 + dice.below(6)))
+        .hold_reads(dice.chance(800))
+        .stage_bytes(4096)
+        .accept_batch(1 + dice.below(8) as u32)
+        .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
+        .linger(linger);
+    let interval = dice.chance(300).then(|| Duration::from_millis(1 + dice.below(50) as u64));
+    policy.tick_interval(interval).build().expect("a valid configuration")
+}
+
+/// Runs one seed and returns the trace of the kernel if it was asked for.
+pub fn run(seed: u64, traced: bool, totals: &Totals) -> String {
+    let mut dice = Dice::new(!seed);
+    let linger = linger(&mut dice);
+    let config = config(&mut dice, linger);
+    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed));
+    if traced {
+        world.enable_trace();
+    }
+    let mut clients = Vec::new();
+    let steps = 60 + dice.below(200);
+    for _ in 0..steps {
+        step(&mut world, &mut clients, &mut dice, seed);
+        world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
+    }
+    finish(&mut world, &mut clients, &mut dice);
+    let (turns, trace) = (world.turns(), world.trace());
+    for (fault, count) in Fault::ALL.iter().zip(&totals.struck) {
+        totals.add(count, world.struck(*fault));
+    }
+    let metrics = world.metrics();
+    totals.add(&totals.sent, metrics.bytes_sent);
+    totals.add(&totals.received, metrics.bytes_received);
+    totals.add(&totals.turns, turns);
+    let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
+    let handler = world.finish();
+    if traced {
+        eprintln!("{trace}");
+    }
+    judge(&handler, &clients, &broken, linger == PATIENT, totals);
+    trace
+}
+
+fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, seed: u64) {
+    if clients.len() < 24 && dice.chance(if clients.is_empty() { 1000 } else { 80 }) {
+        let number = (seed << 8) + clients.len() as u64;
+        let id = world.connect();
+        clients.push(Client {
+            id,
+            number,
+            written: 0,
+            has_introduced: 0,
+            read: 0,
+            is_reading: dice.chance(850),
+            has_ended: false,
+            is_gone: false,
+        });
+    }
+    for client in clients.iter_mut().filter(|client| !client.is_gone) {
+        match dice.below(100) {
+            0..40 => write(world, client, dice),
+            40..70 if client.is_reading => read(world, client, dice.length() * 20),
+            70..73 => client.is_reading ^= true,
+            73 => {
+                world.end(client.id);
+                client.has_ended = true;
+            }
+            74 if dice.chance(300) => {
+                world.close(client.id);
+                client.is_gone = true;
+            }
+            75 if dice.chance(300) => {
+                world.reset(client.id);
+                client.is_gone = true;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn write(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
+    if client.has_ended {
+        return;
+    }
+    let head = client.number.to_le_bytes();
+    if client.has_introduced < head.len() {
+        client.has_introduced += world.write(client.id, &head[client.has_introduced..]);
+        return;
+    }
+    let bytes = dice::bytes(upstream(client.number), client.written, dice.length());
+    client.written += world.write(client.id, &bytes);
+}
+
+fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
+    let bytes = world.read(client.id, at_most);
+    dice::check(downstream(client.number), client.read, &bytes, "peer");
+    client.read += bytes.len();
+}
+
+/// Everybody reads to the end, most say goodbye, and the worker shuts down.
+fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
+    let ends: Vec<bool> = clients.iter().map(|_| dice.chance(700)).collect();
+    for (client, ends) in clients.iter_mut().zip(ends) {
+        if ends && !client.is_gone && !client.has_ended {
+            world.end(client.id);
+            client.has_ended = true;
+        }
+    }
+    let until = world.elapsed() + Duration::from_millis(dice.below(400) as u64);
+    let mut read_all = |world: &mut World<Chaos>| {
+        for client in clients.iter_mut().filter(|client| !client.is_gone) {
+            read(world, client, usize::MAX);
+        }
+    };
+    world.run_until(|world| {
+        read_all(world);
+        world.elapsed() >= until
+    });
+    world.shut_down(Duration::from_secs(60));
+    let ended = world.run_until(|world| {
+        read_all(world);
+        world.is_done()
+    });
+    assert!(ended, "the worker does not end: {:?}", world.handler().accounts);
+    for client in clients.iter_mut().filter(|client| !client.is_gone) {
+        read(world, client, usize::MAX);
+    }
+}
+
+fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool, totals: &Totals) {
+    assert!(handler.accounts.is_empty(), "every connection was closed: {:?}", handler.accounts);
+    let by_number: HashMap<u64, (&Client, bool)> =
+        clients.iter().zip(broken).map(|(client, broken)| (client.number, (client, *broken))).collect();
+    totals.add(&totals.connections, handler.closed.len() as u64);
+    for account in &handler.closed {
+        let reason = account.reason.expect("a closed connection has a reason");
+        totals.add(&totals.closed[way(reason)], 1);
+        if let Some((client, broken)) = account.peer.map(|peer| by_number[&peer]) {
+            judge_one(account, reason, client, broken, is_patient);
+        }
+    }
+}
+
+fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bool, is_patient: bool) {
+    assert!(account.seen <= client.written, "the server saw more than was written");
+    assert!(client.read <= account.accepted_bytes, "the peer read more than was sent");
+    if broken || client.is_gone {
+        return;
+    }
+    // A peer that goes on writing after the end of `linger` is reset and may lose what it has not read.
+    if reason.is_clean() && (is_patient || account.has_ended) {
+        assert_eq!(client.read, account.accepted_bytes, "{reason:?}, but the peer did not get everything: {account:?}");
+    }
+    if account.has_ended {
+        assert_eq!(account.seen, client.written, "on_eof came before the last byte");
+        assert!(client.has_ended, "on_eof without an end");
+    }
+}
+
+fn way(reason: CloseReason) -> usize {
+    match reason {
+        CloseReason::Closed => 0,
+        CloseReason::Aborted => 1,
+        CloseReason::PeerClosed { .. } => 2,
+        CloseReason::PeerReset => 3,
+        CloseReason::LimitExceeded(_) => 4,
+        CloseReason::Shutdown => 5,
+        CloseReason::HandlerPanicked => 6,
+        _ => 7,
+    }
+}

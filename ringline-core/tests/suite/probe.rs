@@ -1,0 +1,366 @@
+//! A handler that does what a scenario tells it, and checks every promise made to handlers.
+//!
+//! What a scenario wants done is in hooks, one per callback, plain functions that work on the
+//! probe's fields. The probe keeps a record of all callbacks. A promise found broken is noted, not
+//! asserted, because a panic inside a callback would be caught; `check_finished` asserts that there
+//! is none.
+
+use super::audit::Audit;
+use super::{Cx, Kernel};
+use ringline_core::{
+    Accepted, Admit, CloseReason, ConnId, Consumed, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId,
+    TimerKey,
+};
+use std::fmt::Write;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// One callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    Accept(ConnId),
+    Open(ConnId),
+    Data(ConnId, usize),
+    Sent(ConnId, u64),
+    Writable(ConnId),
+    Eof(ConnId, usize),
+    ConnTimer(ConnId, u64),
+    Close(ConnId, CloseReason),
+    Timer(u64),
+    Tick,
+    Shutdown,
+}
+
+impl Event {
+    pub(crate) fn conn(self) -> Option<ConnId> {
+        match self {
+            Self::Accept(id)
+            | Self::Open(id)
+            | Self::Data(id, _)
+            | Self::Sent(id, _)
+            | Self::Writable(id)
+            | Self::Eof(id, _)
+            | Self::ConnTimer(id, _)
+            | Self::Close(id, _) => Some(id),
+            Self::Timer(_) | Self::Tick | Self::Shutdown => None,
+        }
+    }
+}
+
+/// What an `on_data` hook answers: a `Consumed` that can be looked into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Take {
+    pub(crate) bytes: usize,
+    pub(crate) need: usize,
+}
+
+impl Take {
+    pub(crate) fn all(data: &[u8]) -> Self {
+        Self::bytes(data.len())
+    }
+
+    pub(crate) fn none() -> Self {
+        Self::bytes(0)
+    }
+
+    pub(crate) fn bytes(bytes: usize) -> Self {
+        Self { bytes, need: 0 }
+    }
+
+    pub(crate) fn need(self, need: usize) -> Self {
+        Self { need, ..self }
+    }
+}
+
+/// What a scenario does in each callback.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks {
+    pub(crate) on_accept: fn(&mut Probe, &mut Cx<'_>, ConnId, &Peer) -> bool,
+    pub(crate) on_open: fn(&mut Probe, &mut Cx<'_>, ConnId),
+    pub(crate) on_data: fn(&mut Probe, &mut Cx<'_>, ConnId, &[u8]) -> Take,
+    pub(crate) on_send_complete: fn(&mut Probe, &mut Cx<'_>, ConnId, Sent),
+    pub(crate) on_writable: fn(&mut Probe, &mut Cx<'_>, ConnId),
+    pub(crate) on_eof: fn(&mut Probe, &mut Cx<'_>, ConnId, &[u8]) -> Eof,
+    pub(crate) on_conn_timer: fn(&mut Probe, &mut Cx<'_>, ConnId, u64),
+    pub(crate) on_timer: fn(&mut Probe, &mut Cx<'_>, u64),
+    pub(crate) on_tick: fn(&mut Probe, &mut Cx<'_>, Tick),
+    pub(crate) on_shutdown: fn(&mut Probe, &mut Cx<'_>),
+    pub(crate) on_close: fn(&mut Probe, &mut Cx<'_>, ConnId, CloseReason),
+}
+
+impl Hooks {
+    /// Admits everybody, keeps what it reads in `input`, and sends nothing.
+    pub(crate) const SINK: Self = Self {
+        on_accept: |_, _, _, _| true,
+        on_open: |_, _, _| {},
+        on_data: |probe, _, _, data| {
+            probe.input.extend_from_slice(data);
+            Take::all(data)
+        },
+        on_send_complete: |_, _, _, _| {},
+        on_writable: |_, _, _| {},
+        on_eof: |_, _, _, _| Eof::Close,
+        on_conn_timer: |_, _, _, _| {},
+        on_timer: |_, _, _| {},
+        on_tick: |_, _, _| {},
+        on_shutdown: |_, _| {},
+        on_close: |_, _, _, _| {},
+    };
+
+    /// Sends back what it reads.
+    pub(crate) const ECHO: Self = Self {
+        on_data: |probe, cx, id, data| {
+            probe.send(cx, id, data);
+            Take::all(data)
+        },
+        ..Self::SINK
+    };
+}
+
+/// The state of a connection, which knows whose it is and whether it still exists.
+#[derive(Debug)]
+pub(crate) struct State {
+    id: ConnId,
+    _alive: Rc<()>,
+}
+
+/// The handler under test. The fields without a description belong to the scenario.
+pub(crate) struct Probe {
+    hooks: Hooks,
+    /// Where it runs.
+    pub(crate) kernel: Kernel,
+    /// Every callback so far, ticks only if `logs_ticks`.
+    pub(crate) log: Vec<Event>,
+    pub(crate) logs_ticks: bool,
+    /// Every connection that was opened, in this order.
+    pub(crate) opened: Vec<ConnId>,
+    /// How many turns there were, and how many times the tick interval had passed.
+    pub(crate) ticks: u64,
+    pub(crate) intervals: u64,
+    /// How many callbacks have panicked on purpose.
+    pub(crate) panics_meant: u64,
+    /// What sends were rejected with.
+    pub(crate) rejected: Vec<SendError>,
+    pub(crate) audit: Audit,
+    states: Rc<()>,
+
+    pub(crate) input: Vec<u8>,
+    pub(crate) output: Vec<u8>,
+    pub(crate) count: usize,
+    pub(crate) size: usize,
+    pub(crate) is_armed: bool,
+    pub(crate) target: Option<ConnId>,
+    pub(crate) timers: Vec<TimerId>,
+    pub(crate) times: Vec<Instant>,
+}
+
+impl Probe {
+    pub(crate) fn new(hooks: Hooks) -> Self {
+        Self {
+            hooks,
+            kernel: Kernel::Simulated,
+            log: Vec::new(),
+            logs_ticks: false,
+            opened: Vec::new(),
+            ticks: 0,
+            intervals: 0,
+            panics_meant: 0,
+            rejected: Vec::new(),
+            audit: Audit::default(),
+            states: Rc::new(()),
+            input: Vec::new(),
+            output: Vec::new(),
+            count: 0,
+            size: 0,
+            is_armed: false,
+            target: None,
+            timers: Vec::new(),
+            times: Vec::new(),
+        }
+    }
+
+    /// Says where it runs.
+    pub(crate) fn on(mut self, kernel: Kernel) -> Self {
+        self.kernel = kernel;
+        self
+    }
+
+    /// Reading goes on while the outbox is high.
+    pub(crate) fn without_holding(mut self) -> Self {
+        self.audit.holds_reads = false;
+        self
+    }
+
+    /// Sends, and notes what was accepted and what was not.
+    pub(crate) fn send(&mut self, cx: &mut Cx<'_>, id: ConnId, bytes: &[u8]) -> Option<Accepted> {
+        let before = cx.pending_bytes(id);
+        let answer = cx.send(id, bytes);
+        let after = cx.pending_bytes(id);
+        self.audit.sent(id, bytes.len(), answer, before, after);
+        match answer {
+            Ok(accepted) => Some(accepted),
+            Err(error) => {
+                self.rejected.push(error);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        cx.close(id);
+        self.audit.closing(id);
+    }
+
+    pub(crate) fn abort(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        cx.abort(id);
+        self.audit.closing(id);
+    }
+
+    pub(crate) fn pause(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        cx.pause_reads(id);
+        self.audit.paused(id, true);
+    }
+
+    pub(crate) fn resume(&mut self, cx: &mut Cx<'_>, id: ConnId) {
+        cx.resume_reads(id);
+        self.audit.paused(id, false);
+    }
+
+    /// Sets a timer whose key says when it may fire.
+    pub(crate) fn set_timer(&mut self, cx: &mut Cx<'_>, after: Duration, key: u64) -> TimerId {
+        let timer = cx.set_timer(after, TimerKey(key));
+        self.audit.timer_set(key, cx.now() + after);
+        timer
+    }
+
+    /// The same for a timer of a connection.
+    pub(crate) fn set_conn_timer(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        after: Duration,
+        key: u64,
+    ) -> Option<TimerId> {
+        let timer = cx.set_conn_timer(id, after, TimerKey(key))?;
+        self.audit.timer_set(key, cx.now() + after);
+        Some(timer)
+    }
+
+    /// Panics without a message on the terminal.
+    pub(crate) fn panic(&mut self) -> ! {
+        self.panics_meant += 1;
+        std::panic::resume_unwind(Box::new("on purpose"))
+    }
+
+    /// Why a connection ended, if it has.
+    pub(crate) fn reason(&self, id: ConnId) -> Option<CloseReason> {
+        self.audit.reason(id)
+    }
+
+    /// The record as text, one callback to a line, and the promises found broken.
+    pub(crate) fn record(&self) -> String {
+        let mut text = String::new();
+        for event in &self.log {
+            let _ = writeln!(text, "{event:?}");
+        }
+        text + &self.audit.complaints()
+    }
+
+    /// Asserts that every promise was kept, to the end.
+    pub(crate) fn check_finished(mut self) {
+        self.audit.check_ended();
+        let complaints = self.audit.complaints();
+        assert!(complaints.is_empty(), "broken promises:\n{complaints}");
+        assert_eq!(Rc::strong_count(&self.states), 1, "every state of a connection has come back");
+    }
+
+    fn note(&mut self, event: Event, state: Option<&State>) {
+        self.log.push(event);
+        if let (Some(id), Some(state)) = (event.conn(), state)
+            && state.id != id
+        {
+            self.audit.complain(format!("{event:?} came with the state of {}", state.id));
+        }
+    }
+}
+
+impl EventHandler for Probe {
+    type Conn = State;
+
+    fn on_accept(&mut self, cx: &mut Cx<'_>, id: ConnId, peer: &Peer) -> Admit<State> {
+        self.note(Event::Accept(id), None);
+        self.audit.accepted(id);
+        if (self.hooks.on_accept)(self, cx, id, peer) {
+            Admit::Accept(State { id, _alive: Rc::clone(&self.states) })
+        } else {
+            self.audit.refused(id);
+            Admit::Refuse
+        }
+    }
+
+    fn on_open(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State) {
+        self.note(Event::Open(id), Some(conn));
+        self.audit.opened(id);
+        self.opened.push(id);
+        (self.hooks.on_open)(self, cx, id);
+    }
+
+    fn on_data(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State, data: &[u8]) -> Consumed {
+        self.note(Event::Data(id, data.len()), Some(conn));
+        self.audit.data(id, data);
+        let Take { bytes, need } = (self.hooks.on_data)(self, cx, id, data);
+        self.audit.consumed(id, data, bytes, need);
+        Consumed::bytes(bytes).need(need)
+    }
+
+    fn on_send_complete(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State, sent: Sent) {
+        self.note(Event::Sent(id, sent.through), Some(conn));
+        self.audit.completed(id, sent);
+        (self.hooks.on_send_complete)(self, cx, id, sent);
+    }
+
+    fn on_writable(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State) {
+        self.note(Event::Writable(id), Some(conn));
+        self.audit.writable(id);
+        (self.hooks.on_writable)(self, cx, id);
+    }
+
+    fn on_eof(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State, unread: &[u8]) -> Eof {
+        self.note(Event::Eof(id, unread.len()), Some(conn));
+        self.audit.ended(id, unread);
+        (self.hooks.on_eof)(self, cx, id, unread)
+    }
+
+    fn on_conn_timer(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State, key: TimerKey) {
+        self.note(Event::ConnTimer(id, key.0), Some(conn));
+        self.audit.conn_timer(id);
+        self.audit.timer_fired(key.0, cx.now());
+        (self.hooks.on_conn_timer)(self, cx, id, key.0);
+    }
+
+    fn on_timer(&mut self, cx: &mut Cx<'_>, key: TimerKey) {
+        self.note(Event::Timer(key.0), None);
+        self.audit.timer_fired(key.0, cx.now());
+        (self.hooks.on_timer)(self, cx, key.0);
+    }
+
+    fn on_close(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: State, reason: CloseReason) {
+        self.note(Event::Close(id, reason), Some(&conn));
+        self.audit.closed(id, reason);
+        (self.hooks.on_close)(self, cx, id, reason);
+    }
+
+    fn on_tick(&mut self, cx: &mut Cx<'_>, tick: Tick) {
+        if self.logs_ticks {
+            self.log.push(Event::Tick);
+        }
+        self.ticks += 1;
+        self.intervals += u64::from(tick.interval);
+        (self.hooks.on_tick)(self, cx, tick);
+    }
+
+    fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {
+        self.note(Event::Shutdown, None);
+        (self.hooks.on_shutdown)(self, cx);
+    }
+}
