@@ -5,7 +5,8 @@
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
 //! socket after its close, and no close before everything else of that socket has completed; a
 //! cancel names the exact tag of its target; every lease comes back exactly once; staged bytes are
-//! left alone until their send has completed. The simulated kernel asserts the core's half.
+//! left alone until their send has completed. A descriptor's number is handed out again only behind
+//! the completion of the close that freed it. The simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
 pub(crate) mod uring;
@@ -44,9 +45,6 @@ pub(crate) trait Backend {
 
     /// The next completion that `enter` brought back; those of staged sends come first.
     fn next(&mut self) -> Option<Completion>;
-
-    /// Whether `next` has something to give.
-    fn has_completions(&self) -> bool;
 
     /// The bytes of a lease.
     fn received(&self, lease: &Lease) -> &[u8];

@@ -124,6 +124,16 @@ impl Conn {
         open && !self.has_ended
     }
 
+    /// Whether the connection is as it should be: open, receiving if it wants to, with nothing to
+    /// send, so that there is no operation to start.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.phase == Phase::Open
+            && self.ops.recv == self.wants_recv()
+            && self.outbox.is_idle()
+            && self.write_end != WriteEnd::Ending
+    }
+
     /// Whether nothing of this connection is in flight.
     pub(crate) fn is_joined(&self) -> bool {
         let ops = self.ops;

@@ -30,23 +30,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let before = conn.outbox.pending();
         let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };
         let event = machine::advance(conn, &mut memory, tag.kind, outcome, more);
-        let settled = conn.outbox.pending();
-        let is_active = more && conn.phase == Phase::Open;
-        self.io.queued -= before - settled;
-        if !is_active {
-            self.flush_later(id, tag.kind);
-        }
-        self.handle(id, event);
-    }
-
-    /// A completion that may have changed what the connection needs next.
-    #[inline]
-    fn flush_later(&mut self, id: ConnId, kind: Kind) {
-        let Some(conn) = self.io.conns.get(id) else { return };
-        let quiet = kind == Kind::Send && conn.phase == Phase::Open && conn.outbox.is_idle();
-        if !quiet {
+        self.io.queued -= before - conn.outbox.pending();
+        if !conn.is_settled() {
             self.io.mark(id);
         }
+        self.handle(id, event);
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use crate::dice::{self, Dice};
 use ringline_core::{
     Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId, TimerKey,
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,7 @@ pub struct Account {
     is_high: bool,
     timers: Vec<(TimerKey, TimerId)>,
     pub asked_to_close: bool,
+    pub write_ended: bool,
     pub reason: Option<CloseReason>,
 }
 
@@ -52,15 +53,16 @@ pub struct Chaos {
     pub dice: Dice,
     /// Per mille: how often a callback panics.
     panics: u64,
-    pub accounts: HashMap<ConnId, Account>,
+    pub accounts: BTreeMap<ConnId, Account>,
     /// Connections that are over.
     pub closed: Vec<Account>,
     /// Ids of all times.
     ids: Vec<ConnId>,
-    armed: HashMap<TimerKey, Duration>,
+    armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub ticks: u64,
     pub is_ending: bool,
+    is_calm: bool,
     started: Option<Instant>,
 }
 
@@ -71,13 +73,14 @@ impl Chaos {
         Self {
             dice,
             panics,
-            accounts: HashMap::new(),
+            accounts: BTreeMap::new(),
             closed: Vec::new(),
             ids: Vec::new(),
-            armed: HashMap::new(),
+            armed: BTreeMap::new(),
             next_key: 0,
             ticks: 0,
             is_ending: false,
+            is_calm: false,
             started: None,
         }
     }
@@ -150,8 +153,19 @@ impl Chaos {
         assert!(now >= due, "a timer fired {:?} early", due - now);
     }
 
+    /// No more mischief: everything is read and consumed from now on.
+    pub fn calm_down(&mut self, cx: &mut Ctx<'_, Self>) {
+        self.is_calm = true;
+        for id in self.accounts.keys() {
+            cx.resume_reads(*id);
+        }
+    }
+
     /// Some things that any callback may do, to any connection.
     fn meddle(&mut self, cx: &mut Ctx<'_, Self>, id: Option<ConnId>) {
+        if self.is_calm {
+            return;
+        }
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
@@ -164,7 +178,12 @@ impl Chaos {
                     self.note_close(id);
                     cx.abort(id);
                 }
-                31 if self.dice.chance(300) => cx.shutdown_write(id),
+                31 if self.dice.chance(300) => {
+                    cx.shutdown_write(id);
+                    if let Some(account) = self.accounts.get_mut(&id) {
+                        account.write_ended |= cx.is_open(id);
+                    }
+                }
                 32..36 => self.set_timer(cx, Some(id)),
                 36 => self.set_timer(cx, None),
                 37 => self.cancel_one(cx, id),
@@ -248,11 +267,12 @@ impl EventHandler for Chaos {
         account.seen = account.seen.max(from + data.len());
         self.meddle(cx, Some(id));
         let bytes = match self.dice.below(6) {
+            _ if self.is_calm => data.len(),
             0 => self.dice.below(data.len() + 1),
             1 => 0,
             _ => data.len(),
         };
-        let need = if self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
+        let need = if !self.is_calm && self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
         let account = self.account(id);
         account.consumed += bytes;
         account.need = need;

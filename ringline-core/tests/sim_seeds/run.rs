@@ -183,6 +183,16 @@ fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
     client.read += bytes.len();
 }
 
+/// A connection whose peer has ended without the handler being told, or that was asked to close and
+/// does not.
+fn deaf(world: &World<Chaos>, ended: &[u64]) -> Option<Account> {
+    let is_deaf = |account: &&Account| {
+        let has_ended = account.peer.is_some_and(|peer| ended.contains(&peer));
+        has_ended && !account.has_ended || account.asked_to_close
+    };
+    world.handler().accounts.values().find(is_deaf).cloned()
+}
+
 /// Everybody reads to the end, most say goodbye, and the worker shuts down.
 fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
     let ends: Vec<bool> = clients.iter().map(|_| dice.chance(700)).collect();
@@ -192,16 +202,24 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
             client.has_ended = true;
         }
     }
-    let until = world.elapsed() + Duration::from_millis(dice.below(400) as u64);
+    let ended: Vec<u64> =
+        clients.iter().filter(|client| client.has_ended && !client.is_gone).map(|client| client.number).collect();
     let mut read_all = |world: &mut World<Chaos>| {
         for client in clients.iter_mut().filter(|client| !client.is_gone) {
             read(world, client, usize::MAX);
         }
     };
-    world.run_until(|world| {
-        read_all(world);
-        world.elapsed() >= until
-    });
+    if dice.chance(600) {
+        // Without mischief and faults, whatever was asked for happens by itself.
+        world.set_faults(Faults::none());
+        world.act(|handler, cx| handler.calm_down(cx));
+        let until = world.elapsed() + PATIENT * 2;
+        world.run_until(|world| {
+            read_all(world);
+            deaf(world, &ended).is_none() || world.elapsed() > until
+        });
+        assert!(deaf(world, &ended).is_none(), "deaf, or does not come to its end: {:?}", deaf(world, &ended));
+    }
     world.shut_down(Duration::from_secs(60));
     let ended = world.run_until(|world| {
         read_all(world);

@@ -5,7 +5,7 @@ use super::{
     assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
     on_every_kernel_with, pattern, read_to_end, wait, wait_closed, wait_over,
 };
-use ringline_core::{CloseReason, Eof, Limit};
+use ringline_core::{CloseReason, ConnId, Eof, Limit};
 
 /// How often `on_data` was called.
 fn data_calls(events: &[Event]) -> usize {
@@ -158,16 +158,16 @@ fn inbox_limit_is_kept(on_data: Hooks, calls_max: usize) {
     );
 }
 
-/// Echoes, unless the first byte is an exclamation mark.
-fn is_marked(data: &[u8]) -> bool {
-    data[0] == b'!'
+/// Whether a connection is the one to misbehave with: the first.
+fn is_marked(probe: &Probe, id: ConnId) -> bool {
+    probe.opened[0] == id
 }
 
 #[test]
 fn needing_more_than_the_inbox_holds_ends_the_connection() {
     let greedy = Hooks {
         on_data: |probe, cx, id, data| {
-            if is_marked(data) {
+            if is_marked(probe, id) {
                 return Take::none().need(1001);
             }
             (Hooks::ECHO.on_data)(probe, cx, id, data)
@@ -181,7 +181,7 @@ fn needing_more_than_the_inbox_holds_ends_the_connection() {
 fn leaving_more_unread_than_the_inbox_holds_ends_the_connection() {
     let idle = Hooks {
         on_data: |probe, cx, id, data| {
-            if is_marked(data) {
+            if is_marked(probe, id) {
                 return Take::none();
             }
             (Hooks::ECHO.on_data)(probe, cx, id, data)
@@ -211,7 +211,7 @@ fn the_inbox_holds_as_much_as_the_limit_says() {
 fn claiming_more_than_there_is_ends_the_connection_and_no_other() {
     let liar = Hooks {
         on_data: |probe, cx, id, data| {
-            if is_marked(data) {
+            if is_marked(probe, id) {
                 probe.panics_meant += 1;
                 return Take::bytes(data.len() + 1);
             }
@@ -222,8 +222,8 @@ fn claiming_more_than_there_is_ends_the_connection_and_no_other() {
     on_every_kernel(
         || Probe::new(liar),
         |world| {
-            let (other, other_id) = connect(world);
             let (peer, id) = connect(world);
+            let (other, other_id) = connect(world);
             world.write_all(peer, b"!");
             assert_eq!(wait_closed(world, id), CloseReason::HandlerPanicked);
             wait_over(world, peer);
@@ -280,10 +280,10 @@ fn a_peer_cannot_make_a_paused_connection_hold_more_than_its_buffers() {
             let (peer, id) = connect(world);
             world.write_all(peer, b"a");
             wait(world, "the first byte", |world| world.handler().is_armed);
-            let most = world.handler().kernel.size(1 << 20, 64 << 20);
+            let chunk = vec![b'b'; 1 << 20];
             let mut written = 0;
             for _ in 0..60 {
-                written += world.write(peer, &vec![b'b'; most]);
+                written += world.write(peer, &chunk);
                 world.sleep(ms(1));
             }
             let received = world.metrics().bytes_received;

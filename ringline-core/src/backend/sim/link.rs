@@ -83,9 +83,9 @@ impl Link {
         self.to_peer.drain(..len).collect()
     }
 
-    /// The peer ends its direction.
-    pub(super) fn peer_end(&mut self) {
-        self.peer_ended = true;
+    /// The peer ends its direction; false if it had done so before.
+    pub(super) fn peer_end(&mut self) -> bool {
+        !std::mem::replace(&mut self.peer_ended, true)
     }
 
     /// The peer closes its socket.

@@ -217,10 +217,6 @@ impl Backend for Sim {
         Some(completion)
     }
 
-    fn has_completions(&self) -> bool {
-        self.posts.has_some()
-    }
-
     fn received(&self, lease: &Lease) -> &[u8] {
         self.enforce(self.buffers.bytes(lease))
     }

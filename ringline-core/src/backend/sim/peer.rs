@@ -28,8 +28,10 @@ impl Sim {
     /// connection that has ended or is dead.
     pub(crate) fn write(&mut self, peer: PeerId, bytes: &[u8]) -> usize {
         let taken = self.network.link(peer).peer_write(bytes);
-        self.trace.note(|| format!("{peer:?} writes {taken} of {}", bytes.len()));
-        self.network.touch_peer(peer);
+        if taken > 0 {
+            self.trace.note(|| format!("{peer:?} writes {taken} of {}", bytes.len()));
+            self.network.touch_peer(peer);
+        }
         taken
     }
 
@@ -50,9 +52,10 @@ impl Sim {
 
     /// Ends the peer's direction; it may still read.
     pub(crate) fn end(&mut self, peer: PeerId) {
-        self.trace.note(|| format!("{peer:?} ends"));
-        self.network.link(peer).peer_end();
-        self.network.touch_peer(peer);
+        if self.network.link(peer).peer_end() {
+            self.trace.note(|| format!("{peer:?} ends"));
+            self.network.touch_peer(peer);
+        }
     }
 
     /// Closes the peer's socket: an orderly end, or a reset if bytes are unread or arrive later.

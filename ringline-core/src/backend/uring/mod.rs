@@ -176,10 +176,6 @@ impl Backend for Uring {
         None
     }
 
-    fn has_completions(&self) -> bool {
-        self.staged.has_settled() || self.taken < self.batch.len()
-    }
-
     #[inline]
     fn received(&self, lease: &Lease) -> &[u8] {
         self.buffers.bytes(lease)

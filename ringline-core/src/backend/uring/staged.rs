@@ -88,11 +88,6 @@ impl StagedSends {
         Some(completion)
     }
 
-    /// Whether [`StagedSends::next`] has something to report.
-    pub(super) fn has_settled(&self) -> bool {
-        self.reported < self.settled
-    }
-
     /// Whether no staged send is on its way.
     pub(super) fn is_empty(&self) -> bool {
         self.sends.is_empty()

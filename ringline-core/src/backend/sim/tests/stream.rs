@@ -91,7 +91,9 @@ fn a_window_bounds_what_a_peer_writes_ahead() {
     let mut rig = Rig::new(faults);
     let (peer, fd) = rig.accept(0);
     assert_eq!(rig.sim.write(peer, b"abcdef"), 4);
+    rig.turn(Wait::Forever);
     assert_eq!((rig.sim.write(peer, b"ef"), rig.sim.unreceived(peer)), (0, 4));
+    assert!(rig.sim.is_idle(), "what had no room is no news");
     rig.recv(0, fd);
     assert_eq!(rig.received(), b"abcd");
     assert_eq!(rig.sim.write(peer, b"ef"), 2);
