@@ -94,13 +94,8 @@ pub trait EventHandler: Sized {
 
     /// Everything unread, contiguous: at least one byte. What is not consumed is presented again,
     /// followed by more, once more has arrived.
-    fn on_data(
-        &mut self,
-        cx: &mut Ctx<'_, Self>,
-        id: ConnId,
-        conn: &mut Self::Conn,
-        data: &[u8],
-    ) -> Consumed;
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, data: &[u8])
+    -> Consumed;
 
     /// All sends up to `sent.through` have completed: the kernel has their bytes, or, if
     /// `sent.result` is an error, the connection is about to close and some were dropped. Every
@@ -116,13 +111,7 @@ pub trait EventHandler: Sized {
 
     /// The peer has ended its direction; no [`on_data`](Self::on_data) follows. `unread` is what
     /// the handler has not consumed: not empty if the peer stopped in the middle of a message.
-    fn on_eof(
-        &mut self,
-        cx: &mut Ctx<'_, Self>,
-        id: ConnId,
-        conn: &mut Self::Conn,
-        unread: &[u8],
-    ) -> Eof {
+    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, unread: &[u8]) -> Eof {
         Eof::Close
     }
 

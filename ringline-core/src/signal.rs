@@ -118,10 +118,7 @@ fn set_fatal(selected: impl Fn(i32) -> bool, fatal: bool) {
 }
 
 /// The signals, each with whether it ends the process when it arrives.
-static FATAL: [(i32, AtomicBool); 2] = [
-    (SIGTERM, AtomicBool::new(true)),
-    (SIGINT, AtomicBool::new(true)),
-];
+static FATAL: [(i32, AtomicBool); 2] = [(SIGTERM, AtomicBool::new(true)), (SIGINT, AtomicBool::new(true))];
 
 #[cfg(test)]
 mod tests {

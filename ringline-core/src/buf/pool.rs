@@ -70,7 +70,8 @@ mod tests {
     #[test]
     fn spare_memory_is_bounded() {
         let mut pool = Pool::default();
-        let blocks: Vec<_> = (0..2 * SPARE_BYTES_MAX / LARGE_BYTES).map(|_| pool.take(LARGE_BYTES).0).collect();
+        let blocks: Vec<_> =
+            (0..2 * SPARE_BYTES_MAX / LARGE_BYTES).map(|_| pool.take(LARGE_BYTES).0).collect();
         for block in blocks {
             pool.put(block);
         }

@@ -108,9 +108,7 @@ impl fmt::Display for CloseReason {
             Self::LimitExceeded(Limit::Inbox { bytes }) => {
                 write!(f, "more than {bytes} unread bytes")
             }
-            Self::LimitExceeded(Limit::CloseTimeout) => {
-                f.write_str("closing made no progress in time")
-            }
+            Self::LimitExceeded(Limit::CloseTimeout) => f.write_str("closing made no progress in time"),
             Self::Shutdown => f.write_str("server shut down"),
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
             Self::HandlerPanicked => f.write_str("handler panicked"),

@@ -16,7 +16,11 @@ pub(crate) enum Event {
     /// The receive ended because the backend had no buffer left.
     OutOfBuffers,
     /// A send came home; this many bytes left, and the allocator was asked for `fresh` blocks.
-    Sent { bytes: usize, whole: bool, fresh: u32 },
+    Sent {
+        bytes: usize,
+        whole: bool,
+        fresh: u32,
+    },
     /// The connection cannot go on.
     Broken(CloseReason),
     /// A send came home broken, with the number of bytes that it still took.

@@ -54,7 +54,9 @@ pub enum SendError {
     Closing,
     /// The connection's outbox would grow beyond its limit. Wait for `on_writable`, or raise
     /// `outbox_bytes`.
-    #[error("{pending} bytes are waiting already and {limit} is the limit; wait for on_writable or raise outbox_bytes")]
+    #[error(
+        "{pending} bytes are waiting already and {limit} is the limit; wait for on_writable or raise outbox_bytes"
+    )]
     Full {
         /// Bytes waiting in this connection's outbox.
         pending: usize,

@@ -116,7 +116,7 @@ impl Conn {
     #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
         let open = match self.phase {
-            Phase::Open => !self.is_paused && !(self.is_held && self.outbox.is_blocked()),
+            Phase::Open => !(self.is_paused || self.is_held && self.outbox.is_blocked()),
             Phase::Flushing => self.ops.recv,
             Phase::Lingering => true,
             _ => false,

@@ -108,11 +108,6 @@ impl Timers {
         self.wheel.is_empty()
     }
 
-    /// How many timers are armed.
-    pub(crate) fn len(&self) -> usize {
-        self.wheel.len()
-    }
-
     fn unlink(&mut self, id: TimerId, entry: &Entry, conns: &mut Table<Conn>) {
         if let Some(next) = entry.next.and_then(|next| self.wheel.get_mut(next)) {
             next.previous = entry.previous;

@@ -124,20 +124,13 @@ mod tests {
 
     /// The rows of the document: table lines whose first column is a metric's name in code quotes.
     fn documented() -> impl Iterator<Item = Row<'static>> {
-        DOCUMENT
-            .lines()
-            .filter(|line| line.starts_with("| `ringline/"))
-            .map(|line| {
-                let columns: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-                let [name, kind, meaning] = columns[..] else {
-                    panic!("a row has a name, a kind and a meaning: {line}");
-                };
-                Row {
-                    name: name.trim_matches('`'),
-                    kind,
-                    meaning,
-                }
-            })
+        DOCUMENT.lines().filter(|line| line.starts_with("| `ringline/")).map(|line| {
+            let columns: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [name, kind, meaning] = columns[..] else {
+                panic!("a row has a name, a kind and a meaning: {line}");
+            };
+            Row { name: name.trim_matches('`'), kind, meaning }
+        })
     }
 
     #[test]
@@ -147,29 +140,17 @@ mod tests {
             let found = documented.iter().position(|other| other.name == row.name);
             let found = found.unwrap_or_else(|| panic!("docs/metrics.md lacks {}", row.name));
             let other = documented.swap_remove(found);
-            assert_eq!(
-                other.kind.to_lowercase(),
-                row.kind.to_lowercase(),
-                "the kind of {}",
-                row.name
-            );
+            assert_eq!(other.kind.to_lowercase(), row.kind.to_lowercase(), "the kind of {}", row.name);
             assert_eq!(other.meaning, row.meaning, "the meaning of {}", row.name);
         }
-        assert_eq!(
-            documented,
-            [],
-            "docs/metrics.md names metrics that do not exist, or one of them twice"
-        );
+        assert_eq!(documented, [], "docs/metrics.md names metrics that do not exist, or one of them twice");
     }
 
     #[test]
     fn fields_are_named_after_their_metrics() {
         for (field, row) in ROWS {
             assert_eq!(
-                row.name
-                    .strip_prefix("ringline/")
-                    .map(|name| name.replace('/', "_"))
-                    .as_deref(),
+                row.name.strip_prefix("ringline/").map(|name| name.replace('/', "_")).as_deref(),
                 Some(*field)
             );
         }
@@ -193,10 +174,8 @@ mod tests {
     fn the_registry_has_the_kinds_and_meanings_of_the_table() {
         let registry = metriken::metrics();
         for (_, row) in ROWS {
-            let entry = registry
-                .iter()
-                .find(|entry| entry.name() == row.name)
-                .expect("the row is registered");
+            let entry =
+                registry.iter().find(|entry| entry.name() == row.name).expect("the row is registered");
             assert_eq!(entry.description(), Some(row.meaning));
             let kind = match entry.value().expect("a metric always has a value") {
                 metriken::Value::Counter(_) => "Counter",
@@ -211,11 +190,6 @@ mod tests {
     #[test]
     fn a_snapshot_lists_the_table_in_order() {
         let snapshot = Snapshot::default();
-        assert!(
-            snapshot
-                .iter()
-                .map(|(name, _)| name)
-                .eq(ROWS.iter().map(|(_, row)| row.name))
-        );
+        assert!(snapshot.iter().map(|(name, _)| name).eq(ROWS.iter().map(|(_, row)| row.name)));
     }
 }

@@ -79,22 +79,13 @@ struct Shards {
 
 impl Registry {
     const fn new() -> Self {
-        Self {
-            shards: Mutex::new(Shards {
-                live: Vec::new(),
-                retired: Shard::new(),
-            }),
-        }
+        Self { shards: Mutex::new(Shards { live: Vec::new(), retired: Shard::new() }) }
     }
 
     fn register(&'static self) -> ShardHandle {
         let shard = Arc::new(Shard::new());
         self.lock().live.push(Arc::clone(&shard));
-        ShardHandle {
-            shard,
-            registry: self,
-            _one_thread: PhantomData,
-        }
+        ShardHandle { shard, registry: self, _one_thread: PhantomData }
     }
 
     fn retire(&self, shard: &Arc<Shard>) {
@@ -202,9 +193,7 @@ const HISTOGRAM: Config = match Config::new(0, BUCKETS as u8 - 1) {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        Exposed, HISTOGRAM, Histogram, PROCESS, Registry, ShardHandle, register, translate,
-    };
+    use super::{Exposed, HISTOGRAM, Histogram, PROCESS, Registry, ShardHandle, register, translate};
     use crate::metrics::Snapshot;
     use crate::metrics::shard::BUCKETS;
     use metriken::{HistogramMetric, Value};
@@ -214,11 +203,7 @@ mod tests {
 
     fn counter(name: &str) -> u64 {
         let registry = metriken::metrics();
-        match registry
-            .iter()
-            .find(|entry| entry.name() == name)
-            .and_then(|entry| entry.value())
-        {
+        match registry.iter().find(|entry| entry.name() == name).and_then(|entry| entry.value()) {
             Some(Value::Counter(value)) => value,
             _ => panic!("no counter {name}"),
         }
@@ -226,11 +211,7 @@ mod tests {
 
     fn gauge(name: &str) -> i64 {
         let registry = metriken::metrics();
-        match registry
-            .iter()
-            .find(|entry| entry.name() == name)
-            .and_then(|entry| entry.value())
-        {
+        match registry.iter().find(|entry| entry.name() == name).and_then(|entry| entry.value()) {
             Some(Value::Gauge(value)) => value,
             _ => panic!("no gauge {name}"),
         }
@@ -249,16 +230,8 @@ mod tests {
         assert_eq!(REGISTRY.total(|shard| &shard.sends), 11);
         assert_eq!(REGISTRY.total(|shard| &shard.connections_active), 2);
         drop(first);
-        assert_eq!(
-            REGISTRY.total(|shard| &shard.sends),
-            11,
-            "a counter stays when its shard goes"
-        );
-        assert_eq!(
-            REGISTRY.total(|shard| &shard.connections_active),
-            -1,
-            "a gauge goes with its shard"
-        );
+        assert_eq!(REGISTRY.total(|shard| &shard.sends), 11, "a counter stays when its shard goes");
+        assert_eq!(REGISTRY.total(|shard| &shard.connections_active), -1, "a gauge goes with its shard");
         second.sends.add(100);
         drop(second);
         let third = REGISTRY.register();
@@ -276,10 +249,7 @@ mod tests {
         first.accept_backoffs.add(MANY);
         second.accept_backoffs.add(MANY);
         let both = counter(name);
-        assert!(
-            (2 * MANY..3 * MANY).contains(&(both - before)),
-            "{before} then {both}"
-        );
+        assert!((2 * MANY..3 * MANY).contains(&(both - before)), "{before} then {both}");
         drop(first);
         drop(second);
         let after = counter(name);
@@ -298,9 +268,7 @@ mod tests {
 
     #[test]
     fn a_histogram_reaches_metriken_bucket_by_bucket() {
-        static EXPOSED: Exposed<Histogram> = Exposed {
-            select: |shard| &shard.turn_completions,
-        };
+        static EXPOSED: Exposed<Histogram> = Exposed { select: |shard| &shard.turn_completions };
         assert_eq!(HISTOGRAM.total_buckets(), BUCKETS);
         let shard = register();
         for bucket in 0..BUCKETS {
@@ -365,10 +333,7 @@ mod tests {
             shard.reader()
         });
         let mut snapshot = Snapshot::default();
-        moved
-            .join()
-            .expect("the thread counts once")
-            .add_to(&mut snapshot);
+        moved.join().expect("the thread counts once").add_to(&mut snapshot);
         assert_eq!(snapshot.sends, 1);
     }
 

@@ -213,11 +213,7 @@ mod tests {
                 let total = total(&[&histogram]);
                 let hit: Vec<_> = total.buckets().filter(|(_, count)| *count > 0).collect();
                 assert_eq!(hit.len(), 1, "{value}");
-                assert!(
-                    hit[0].0.contains(&value),
-                    "{value} is not in {:?}",
-                    hit[0].0
-                );
+                assert!(hit[0].0.contains(&value), "{value} is not in {:?}", hit[0].0);
                 assert_eq!(hit[0].1, 1);
             }
         }

@@ -96,8 +96,7 @@ metric_table!(define_snapshot);
 /// One line for each metric: its name, a space, its value.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.iter()
-            .try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
+        self.iter().try_for_each(|(name, value)| writeln!(f, "{name} {value}"))
     }
 }
 
@@ -155,20 +154,14 @@ impl Distribution {
     pub fn buckets(&self) -> impl Iterator<Item = (RangeInclusive<u64>, u64)> {
         self.counts.iter().enumerate().map(|(index, count)| {
             let start = (1 << index) >> 1;
-            let end = if index == BUCKETS - 1 {
-                u64::MAX
-            } else {
-                (1 << index) - 1
-            };
+            let end = if index == BUCKETS - 1 { u64::MAX } else { (1 << index) - 1 };
             (start..=end, *count)
         })
     }
 
     /// The number of values in all buckets.
     pub fn count(&self) -> u64 {
-        self.counts
-            .iter()
-            .fold(0, |sum, count| sum.wrapping_add(*count))
+        self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
     }
 }
 
@@ -208,11 +201,7 @@ mod tests {
         assert_eq!(both.turn_completions.count(), 1);
         drop(first);
         drop(second);
-        assert_eq!(
-            metrics.snapshot(),
-            both,
-            "the last values stay when the workers are gone"
-        );
+        assert_eq!(metrics.snapshot(), both, "the last values stay when the workers are gone");
     }
 
     #[test]
@@ -232,26 +221,15 @@ mod tests {
         shard.turn_completions.record(6);
         shard.turn_completions.record(u64::MAX);
         let snapshot = metrics.snapshot();
-        let find = |wanted| {
-            snapshot
-                .iter()
-                .find(|(name, _)| *name == wanted)
-                .map(|(_, value)| value)
-        };
+        let find = |wanted| snapshot.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
         assert_eq!(find("ringline/sends"), Some(MetricValue::Counter(12)));
-        assert_eq!(
-            find("ringline/connections/active"),
-            Some(MetricValue::Gauge(-1))
-        );
+        assert_eq!(find("ringline/connections/active"), Some(MetricValue::Gauge(-1)));
         assert_eq!(
             find("ringline/turn/completions"),
             Some(MetricValue::Histogram(&snapshot.turn_completions))
         );
         assert_eq!(
-            snapshot
-                .iter()
-                .filter(|(_, value)| *value == MetricValue::Counter(0))
-                .count(),
+            snapshot.iter().filter(|(_, value)| *value == MetricValue::Counter(0)).count(),
             snapshot.iter().count() - 3
         );
         let text = snapshot.to_string();
@@ -261,10 +239,7 @@ mod tests {
             "ringline/connections/active -1",
             "ringline/turn/completions [0+:1 4+:2 16384+:1]",
         ] {
-            assert!(
-                text.lines().any(|other| other == line),
-                "{line} is not in\n{text}"
-            );
+            assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
         }
         assert_eq!(Snapshot::default().turn_completions.to_string(), "[]");
     }

@@ -53,11 +53,7 @@ impl Default for ListenOptions {
     /// A backlog of 4096, no delay of small segments, and IPv4 clients welcome on an IPv6 wildcard
     /// address.
     fn default() -> Self {
-        Self {
-            backlog: 4096,
-            nodelay: true,
-            v6_only: false,
-        }
+        Self { backlog: 4096, nodelay: true, v6_only: false }
     }
 }
 
@@ -191,17 +187,9 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> Result<Listener
 /// # Panics
 ///
 /// If there are no addresses; [`resolve`] returns at least one.
-pub(crate) fn bind_first(
-    addresses: &[SocketAddr],
-    options: &ListenOptions,
-) -> Result<Listener, ListenError> {
-    let (last, others) = addresses
-        .split_last()
-        .expect("there is an address to listen on");
-    others
-        .iter()
-        .find_map(|addr| bind(*addr, options).ok())
-        .map_or_else(|| bind(*last, options), Ok)
+pub(crate) fn bind_first(addresses: &[SocketAddr], options: &ListenOptions) -> Result<Listener, ListenError> {
+    let (last, others) = addresses.split_last().expect("there is an address to listen on");
+    others.iter().find_map(|addr| bind(*addr, options).ok()).map_or_else(|| bind(*last, options), Ok)
 }
 
 /// The addresses that `addr` stands for, in the resolver's order of preference: at least one, each
@@ -222,10 +210,7 @@ pub(crate) fn resolve(addr: impl ToSocketAddrs + Debug) -> Result<Vec<SocketAddr
         }
         Ok(addresses)
     });
-    found.map_err(|source| ListenError::BadAddress {
-        given: format!("{addr:?}"),
-        source,
-    })
+    found.map_err(|source| ListenError::BadAddress { given: format!("{addr:?}"), source })
 }
 
 fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
@@ -240,14 +225,8 @@ fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
     socket.set_tcp_nodelay(options.nodelay)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    let local_addr = socket
-        .local_addr()?
-        .as_socket()
-        .expect("a TCP socket has an IP address");
-    Ok(Listener {
-        fd: socket.into(),
-        local_addr,
-    })
+    let local_addr = socket.local_addr()?.as_socket().expect("a TCP socket has an IP address");
+    Ok(Listener { fd: socket.into(), local_addr })
 }
 
 #[cfg(test)]
@@ -365,10 +344,7 @@ mod tests {
 
         let sorted = |errno| ListenError::from_kernel(LOCAL, io::Error::from_raw_os_error(errno));
         for errno in [libc::EACCES, libc::EPERM] {
-            assert!(matches!(
-                sorted(errno),
-                ListenError::PermissionDenied { addr: LOCAL }
-            ));
+            assert!(matches!(sorted(errno), ListenError::PermissionDenied { addr: LOCAL }));
         }
         let in_force = limits::open_files().unwrap();
         assert!(matches!(
@@ -400,10 +376,7 @@ mod tests {
         let other = SocketAddr::from(([127, 0, 0, 2], 7));
         let resolved = resolve(&[other, LOCAL, other][..]).unwrap();
         assert_eq!(resolved, [other, LOCAL]);
-        assert_eq!(
-            resolve("[::1]:7000").unwrap(),
-            [(Ipv6Addr::LOCALHOST, 7000).into()]
-        );
+        assert_eq!(resolve("[::1]:7000").unwrap(), [(Ipv6Addr::LOCALHOST, 7000).into()]);
     }
 
     #[test]

@@ -63,21 +63,14 @@ mod tests {
 
     #[test]
     fn an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() {
-        let peer = Peer::new(
-            "[::ffff:192.0.2.7]:7000".parse().unwrap(),
-            ListenerId::new(0),
-        );
+        let peer = Peer::new("[::ffff:192.0.2.7]:7000".parse().unwrap(), ListenerId::new(0));
         assert_eq!(peer.addr(), "192.0.2.7:7000".parse().unwrap());
     }
 
     #[test]
     fn other_addresses_stay_as_they_are() {
         let scoped = SocketAddrV6::new("fe80::1".parse().unwrap(), 7000, 1, 2);
-        for addr in [
-            SocketAddr::V6(scoped),
-            "[::1]:1".parse().unwrap(),
-            "192.0.2.7:7000".parse().unwrap(),
-        ] {
+        for addr in [SocketAddr::V6(scoped), "[::1]:1".parse().unwrap(), "192.0.2.7:7000".parse().unwrap()] {
             assert_eq!(Peer::new(addr, ListenerId::new(0)).addr(), addr);
         }
     }

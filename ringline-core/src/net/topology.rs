@@ -23,11 +23,7 @@ pub(crate) fn placement(workers: usize, allowed: &[usize], root: &Path) -> Vec<u
 
 /// One allowed CPU of each physical core, the lowest, in ascending order.
 pub(crate) fn physical_cores(allowed: &[usize], root: &Path) -> Vec<usize> {
-    by_rank(allowed, root)
-        .into_iter()
-        .take_while(|&(rank, _)| rank == 0)
-        .map(|(_, cpu)| cpu)
-        .collect()
+    by_rank(allowed, root).into_iter().take_while(|&(rank, _)| rank == 0).map(|(_, cpu)| cpu).collect()
 }
 
 /// Every allowed CPU once, with its rank among the allowed CPUs of its core, in the order in which
@@ -181,8 +177,7 @@ mod tests {
     fn numbers_of_cores_serve_where_threads_are_not_listed() {
         let root = FakeRoot::new();
         for (cpu, package, core) in [(0, "0", "0"), (1, "0", "0"), (2, "1", "0"), (3, "1", "1")] {
-            root.write(cpu, "physical_package_id", package)
-                .write(cpu, "core_id", core);
+            root.write(cpu, "physical_package_id", package).write(cpu, "core_id", core);
         }
         assert_eq!(root.cores(&[0, 1, 2, 3]), [0, 2, 3]);
         assert_eq!(root.placement(4, &[0, 1, 2, 3]), [0, 2, 3, 1]);
@@ -202,9 +197,7 @@ mod tests {
 
         let unknown = FakeRoot::new();
         for cpu in 0..2 {
-            unknown
-                .write(cpu, "physical_package_id", "-1")
-                .write(cpu, "core_id", "-1");
+            unknown.write(cpu, "physical_package_id", "-1").write(cpu, "core_id", "-1");
         }
         assert_eq!(unknown.cores(&[0, 1]), [0, 1]);
     }

@@ -81,11 +81,7 @@ impl UserData {
     #[inline]
     pub(crate) fn decode(self) -> Option<Tag> {
         let kind = *Kind::ALL.get(((self.0 >> 56) as usize).wrapping_sub(1))?;
-        Some(Tag {
-            kind,
-            generation: (self.0 >> 32) as u32 & Self::GENERATION_MASK,
-            row: self.0 as u32,
-        })
+        Some(Tag { kind, generation: (self.0 >> 32) as u32 & Self::GENERATION_MASK, row: self.0 as u32 })
     }
 }
 

@@ -32,7 +32,10 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The whole life of the thread.
-    pub(super) fn run<H: EventHandler>(self, factory: &(impl Fn(Seat) -> H + ?Sized)) -> Result<(), RunError> {
+    pub(super) fn run<H: EventHandler>(
+        self,
+        factory: &(impl Fn(Seat) -> H + ?Sized),
+    ) -> Result<(), RunError> {
         // Dropped last, so that whoever waits for the end sees everything gone.
         let _finish = self.finish.clone();
         let worker = self.seat.worker;
@@ -62,17 +65,23 @@ impl Plan {
     ) -> Result<(Worker<H, Uring>, Ready), LaunchError> {
         let worker = self.seat.worker;
         if let Some(cpu) = self.seat.cpu {
-            affinity::pin_current_thread(cpu)
-                .map_err(|source| LaunchError::Pin { worker, cpu, source })?;
+            affinity::pin_current_thread(cpu).map_err(|source| LaunchError::Pin { worker, cpu, source })?;
         }
         let backend = Uring::new(&self.setup, Arc::clone(&self.wake))
             .map_err(|source| LaunchError::Ring { worker, source })?;
         let shard = metrics::register();
         let ready = Ready { worker, metrics: shard.reader(), capabilities: backend.capabilities() };
         let handler = factory(self.seat);
-        let mut built =
-            Worker::new(handler, backend, &self.config, self.seat, shard, self.accepts(), self.balance.clone())
-                .map_err(|source| LaunchError::Memory { worker, source })?;
+        let mut built = Worker::new(
+            handler,
+            backend,
+            &self.config,
+            self.seat,
+            shard,
+            self.accepts(),
+            self.balance.clone(),
+        )
+        .map_err(|source| LaunchError::Memory { worker, source })?;
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }
     }
 

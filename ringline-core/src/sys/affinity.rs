@@ -43,20 +43,14 @@ pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
     let mask = mask_of(cpu);
     // SAFETY: `mask` is a live buffer of exactly the given size, aligned like the words that
     // `cpu_set_t` is made of; the call only reads it.
-    let status =
-        unsafe { libc::sched_setaffinity(0, size_of_val(mask.as_slice()), mask.as_ptr().cast()) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    let status = unsafe { libc::sched_setaffinity(0, size_of_val(mask.as_slice()), mask.as_ptr().cast()) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The numbers of the bits that are set.
 fn cpus_of(mask: &[Word]) -> Vec<usize> {
     let bits = 0..mask.len() * WORD_BITS;
-    bits.filter(|bit| mask[bit / WORD_BITS] >> (bit % WORD_BITS) & 1 == 1)
-        .collect()
+    bits.filter(|bit| mask[bit / WORD_BITS] >> (bit % WORD_BITS) & 1 == 1).collect()
 }
 
 /// The shortest mask, but not shorter than `cpu_set_t`, with the bit of `cpu` alone.
@@ -85,9 +79,7 @@ mod tests {
     #[test]
     fn allowed_cpus_are_those_the_kernel_reports() {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let mut reported = Vec::new();
         for range in line.unwrap().trim().split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -111,11 +103,7 @@ mod tests {
     fn pinning_to_a_cpu_that_is_not_there_is_refused() {
         for cpu in [CPUS_MAX - 1, CPUS_MAX, usize::MAX] {
             let refusal = thread::spawn(move || pin_current_thread(cpu).unwrap_err());
-            assert_eq!(
-                refusal.join().unwrap().kind(),
-                io::ErrorKind::InvalidInput,
-                "CPU {cpu}"
-            );
+            assert_eq!(refusal.join().unwrap().kind(), io::ErrorKind::InvalidInput, "CPU {cpu}");
         }
     }
 

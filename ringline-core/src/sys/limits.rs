@@ -54,19 +54,13 @@ impl Resource {
             Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::LockedMemory => libc::RLIMIT_MEMLOCK,
         };
-        let mut raw = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
+        let mut raw = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: `raw` is a live, writable `rlimit`; the call keeps no pointer to it.
         let status = unsafe { libc::getrlimit(number, &raw mut raw) };
         if status != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Limit {
-            soft: raw.rlim_cur,
-            hard: raw.rlim_max,
-        })
+        Ok(Limit { soft: raw.rlim_cur, hard: raw.rlim_max })
     }
 
     fn set(self, limit: Limit) -> io::Result<()> {
@@ -74,17 +68,10 @@ impl Resource {
             Self::OpenFiles => libc::RLIMIT_NOFILE,
             Self::LockedMemory => libc::RLIMIT_MEMLOCK,
         };
-        let raw = libc::rlimit {
-            rlim_cur: limit.soft,
-            rlim_max: limit.hard,
-        };
+        let raw = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
         // SAFETY: `raw` is a live `rlimit` that the call only reads; it keeps no pointer to it.
         let status = unsafe { libc::setrlimit(number, &raw const raw) };
-        if status == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
 
@@ -100,10 +87,7 @@ mod tests {
             "unlimited" => u64::MAX,
             number => number.parse().unwrap(),
         });
-        Limit {
-            soft: columns.next().unwrap(),
-            hard: columns.next().unwrap(),
-        }
+        Limit { soft: columns.next().unwrap(), hard: columns.next().unwrap() }
     }
 
     #[test]
@@ -117,10 +101,7 @@ mod tests {
     fn open_files_are_raised_to_the_hard_limit_when_needed() {
         let before = open_files().unwrap();
         let hard = before.hard;
-        let lowered = Limit {
-            soft: hard - 1,
-            hard,
-        };
+        let lowered = Limit { soft: hard - 1, hard };
         Resource::OpenFiles.set(lowered).unwrap();
         assert_eq!(open_files().unwrap(), lowered);
         assert_eq!(reported("Max open files"), lowered);

@@ -39,9 +39,7 @@ impl Region {
     /// kernel says.
     pub(crate) fn new(bytes: usize) -> io::Result<Self> {
         let mapping = Mapping::new(bytes)?;
-        Ok(Self {
-            mapping: Rc::new(mapping),
-        })
+        Ok(Self { mapping: Rc::new(mapping) })
     }
 
     /// The range of `len` bytes at `offset`, writable.
@@ -81,12 +79,11 @@ impl Region {
 
     /// A handle that keeps the memory in place, for an operation that names its address.
     pub(crate) fn anchor(&self) -> Anchor {
-        Anchor {
-            mapping: Rc::clone(&self.mapping),
-        }
+        Anchor { mapping: Rc::clone(&self.mapping) }
     }
 
     /// The number of bytes, a multiple of the page size.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.mapping.len
     }
@@ -100,6 +97,7 @@ impl Anchor {
     }
 
     /// The number of bytes, a multiple of the page size.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.mapping.len
     }
@@ -143,8 +141,7 @@ impl Mapping {
     /// first byte of them.
     fn refuse_huge_pages(&self) -> io::Result<()> {
         // SAFETY: the range is exactly this mapping, and the advice does not change its bytes.
-        let status =
-            unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE) };
+        let status = unsafe { libc::madvise(self.start.as_ptr().cast(), self.len, libc::MADV_NOHUGEPAGE) };
         if status == 0 {
             return Ok(());
         }
@@ -160,11 +157,7 @@ impl Mapping {
     #[inline]
     fn start_of(&self, offset: usize, len: usize) -> *mut u8 {
         let fits = offset.checked_add(len).is_some_and(|end| end <= self.len);
-        assert!(
-            fits,
-            "{len} bytes at {offset} reach beyond a region of {} bytes",
-            self.len
-        );
+        assert!(fits, "{len} bytes at {offset} reach beyond a region of {} bytes", self.len);
         // SAFETY: the offset is at most the length of the mapping, as just checked.
         unsafe { self.start.as_ptr().add(offset) }
     }

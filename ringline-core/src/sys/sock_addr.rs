@@ -11,10 +11,7 @@ use std::ptr;
 ///
 /// `None` when it is not a whole IPv4 or IPv6 address: a Unix socket has another family, and no
 /// address at all has length zero.
-pub(crate) fn from_raw(
-    storage: &libc::sockaddr_storage,
-    len: libc::socklen_t,
-) -> Option<SocketAddr> {
+pub(crate) fn from_raw(storage: &libc::sockaddr_storage, len: libc::socklen_t) -> Option<SocketAddr> {
     let len = len as usize;
     if len < size_of::<libc::sa_family_t>() {
         return None;

@@ -123,10 +123,13 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker =
-            Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1)).expect("memory for one worker");
-        let mut world =
-            Self { kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() }, metrics, turns: 0 };
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1))
+            .expect("memory for one worker");
+        let mut world = Self {
+            kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
+            metrics,
+            turns: 0,
+        };
         world.start();
         world
     }
@@ -189,7 +192,7 @@ impl<H: EventHandler> World<H> {
     pub fn sleep(&mut self, duration: Duration) {
         let until = self.elapsed() + duration;
         while self.elapsed() < until {
-            let left = until - self.elapsed();
+            let left = until.saturating_sub(self.elapsed());
             self.turn_for(Some(left));
         }
     }

@@ -123,11 +123,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         let pops = prop_oneof![3 => Just(usize::MAX), 1 => 0..3usize];
         let turn = (distance_ms(1), pops, proptest::option::of(edit()));
-        let turn = turn.prop_map(|(ahead_ms, pops, callback)| Step::Turn {
-            ahead_ms,
-            pops,
-            callback,
-        });
+        let turn = turn.prop_map(|(ahead_ms, pops, callback)| Step::Turn { ahead_ms, pops, callback });
         prop_oneof![5 => edit().prop_map(Step::Edit), 2 => turn, 2 => Just(Step::Wait)]
     }
 
@@ -144,23 +140,13 @@ mod tests {
         fn new(now_ms: u64) -> Self {
             let mut wheel = Wheel::new();
             wheel.expire(now_ms);
-            Self {
-                wheel,
-                model: BTreeMap::new(),
-                armed: Vec::new(),
-                now_ms,
-                cancelled: false,
-            }
+            Self { wheel, model: BTreeMap::new(), armed: Vec::new(), now_ms, cancelled: false }
         }
 
         fn step(&mut self, step: &Step) {
             match step {
                 Step::Edit(edit) => self.edit(edit),
-                Step::Turn {
-                    ahead_ms,
-                    pops,
-                    callback,
-                } => {
+                Step::Turn { ahead_ms, pops, callback } => {
                     let now_ms = self.now_ms.saturating_add(*ahead_ms);
                     self.turn(now_ms, *pops, callback.as_ref());
                 }
@@ -225,10 +211,7 @@ mod tests {
             let next_ms = self.wheel.next_deadline_ms();
             assert_eq!(next_ms.is_some(), earliest_ms.is_some());
             assert!(next_ms <= earliest_ms && next_ms.is_none_or(|ms| ms >= self.now_ms));
-            assert!(
-                self.cancelled || next_ms == earliest_ms,
-                "inexact without a cancel"
-            );
+            assert!(self.cancelled || next_ms == earliest_ms, "inexact without a cancel");
         }
     }
 

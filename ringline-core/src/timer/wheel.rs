@@ -111,9 +111,7 @@ impl<T> Wheel<T> {
     /// The value of a timer that neither was popped nor cancelled.
     pub(crate) fn get(&self, id: TimerId) -> Option<&T> {
         let node = self.nodes.get(id.row as usize)?;
-        node.value
-            .as_ref()
-            .filter(|_| node.generation == id.generation)
+        node.value.as_ref().filter(|_| node.generation == id.generation)
     }
 
     /// The value of a timer that neither was popped nor cancelled, to be changed.
@@ -138,6 +136,7 @@ impl<T> Wheel<T> {
     }
 
     /// The number of timers that are armed, including those that expired and were not popped.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -163,11 +162,7 @@ impl<T> Wheel<T> {
         while row != NIL {
             let node = self.node_mut(row);
             let (deadline_ms, next) = (node.deadline_ms, node.next);
-            let list = if deadline_ms == self.now_ms {
-                EXPIRED
-            } else {
-                slot_of(deadline_ms, self.now_ms)
-            };
+            let list = if deadline_ms == self.now_ms { EXPIRED } else { slot_of(deadline_ms, self.now_ms) };
             self.link(row, list);
             row = next;
         }
@@ -180,11 +175,7 @@ impl<T> Wheel<T> {
         (node.prev, node.next, node.list) = (prev, NIL, list as u16);
         let deadline_ms = node.deadline_ms;
         if prev == NIL {
-            self.lists[list] = List {
-                head: row,
-                tail: row,
-                earliest_ms: deadline_ms,
-            };
+            self.lists[list] = List { head: row, tail: row, earliest_ms: deadline_ms };
             self.mark(list, true);
         } else {
             self.node_mut(prev).next = row;
@@ -238,14 +229,7 @@ impl<T> Wheel<T> {
     fn add_row(&mut self) {
         let row = u32::try_from(self.nodes.len()).unwrap_or(NIL);
         assert_ne!(row, NIL, "a row number names every timer of a wheel");
-        self.nodes.push(Node {
-            deadline_ms: 0,
-            prev: NIL,
-            next: NIL,
-            generation: 0,
-            list: 0,
-            value: None,
-        });
+        self.nodes.push(Node { deadline_ms: 0, prev: NIL, next: NIL, generation: 0, list: 0, value: None });
         self.free = row;
     }
 
@@ -303,11 +287,7 @@ struct List {
 }
 
 impl List {
-    const EMPTY: Self = Self {
-        head: NIL,
-        tail: NIL,
-        earliest_ms: 0,
-    };
+    const EMPTY: Self = Self { head: NIL, tail: NIL, earliest_ms: 0 };
 }
 
 /// The slot of a deadline that is not before the present.
@@ -470,11 +450,7 @@ mod tests {
             assert_eq!(wheel.cancel(idle), Some(turn));
         }
         wheel.check();
-        assert_eq!(
-            wheel.nodes.len(),
-            12,
-            "ten in flight, one just armed and the idle one"
-        );
+        assert_eq!(wheel.nodes.len(), 12, "ten in flight, one just armed and the idle one");
     }
 
     #[test]

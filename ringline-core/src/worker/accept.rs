@@ -97,14 +97,8 @@ pub(super) struct Acceptor {
 
 impl Acceptor {
     pub(super) fn new(listeners: Vec<AcceptFrom>, batch: u32, balance: Balance) -> Self {
-        let source = |from| Source {
-            from,
-            in_flight: 0,
-            target: 1,
-            taken: 0,
-            rest: REST_FIRST,
-            is_resting: false,
-        };
+        let source =
+            |from| Source { from, in_flight: 0, target: 1, taken: 0, rest: REST_FIRST, is_resting: false };
         Self {
             sources: listeners.into_iter().map(source).collect(),
             rows: Vec::new(),
@@ -198,7 +192,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn flush_accepts(&mut self) {
         if self.acceptor.has_work {
-            let submitted = self.bury() && if self.acceptor.is_stopping { self.cancel_accepts() } else { self.arm_accepts() };
+            let submitted = self.bury()
+                && if self.acceptor.is_stopping { self.cancel_accepts() } else { self.arm_accepts() };
             self.acceptor.has_work = !submitted;
         }
     }

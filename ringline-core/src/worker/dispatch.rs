@@ -42,7 +42,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     pub(super) fn start_handler(&mut self) -> bool {
-        self.call(|handler, cx| handler.on_start(cx)).is_some()
+        self.call(H::on_start).is_some()
     }
 
     /// `None` stands for a panic.

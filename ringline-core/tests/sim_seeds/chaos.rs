@@ -2,39 +2,40 @@
 
 use crate::dice::{self, Dice};
 use ringline_core::{
-    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId, TimerKey,
+    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId,
+    TimerKey,
 };
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::time::{Duration, Instant};
 
 /// The stream a server sends to the peer with this number.
-pub fn downstream(peer: u64) -> u64 {
+pub(crate) fn downstream(peer: u64) -> u64 {
     peer * 2 + 1
 }
 
 /// The stream that the peer with this number sends, after its number.
-pub fn upstream(peer: u64) -> u64 {
+pub(crate) fn upstream(peer: u64) -> u64 {
     peer * 2
 }
 
 /// What is known about one connection.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Account {
+pub(crate) struct Account {
     /// The number that the peer introduced itself with.
-    pub peer: Option<u64>,
-    pub is_open: bool,
-    /// The last send was reported as failed: the connection is gone, only on_close is missing.
+    pub(crate) peer: Option<u64>,
+    pub(crate) is_open: bool,
+    /// The last send was reported as failed: the connection is gone, only `on_close` is missing.
     is_over: bool,
-    pub has_ended: bool,
+    pub(crate) has_ended: bool,
     /// Bytes of the peer's stream that were consumed.
-    pub consumed: usize,
+    pub(crate) consumed: usize,
     /// The most that was ever visible.
-    pub seen: usize,
+    pub(crate) seen: usize,
     /// The handler said not to be called before this much is visible.
     need: usize,
     /// Bytes and sends that were accepted.
-    pub accepted_bytes: usize,
+    pub(crate) accepted_bytes: usize,
     sends: u64,
     /// Sends that were reported, and their bytes.
     covered: u64,
@@ -42,32 +43,32 @@ pub struct Account {
     any_failed: bool,
     is_high: bool,
     timers: Vec<(TimerKey, TimerId)>,
-    pub asked_to_close: bool,
-    pub write_ended: bool,
-    pub reason: Option<CloseReason>,
+    pub(crate) asked_to_close: bool,
+    pub(crate) write_ended: bool,
+    pub(crate) reason: Option<CloseReason>,
 }
 
 /// The handler.
 #[derive(Debug)]
-pub struct Chaos {
-    pub dice: Dice,
+pub(crate) struct Chaos {
+    pub(crate) dice: Dice,
     /// Per mille: how often a callback panics.
     panics: u64,
-    pub accounts: BTreeMap<ConnId, Account>,
+    pub(crate) accounts: BTreeMap<ConnId, Account>,
     /// Connections that are over.
-    pub closed: Vec<Account>,
+    pub(crate) closed: Vec<Account>,
     /// Ids of all times.
     ids: Vec<ConnId>,
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
-    pub ticks: u64,
-    pub is_ending: bool,
+    pub(crate) ticks: u64,
+    pub(crate) is_ending: bool,
     is_calm: bool,
     started: Option<Instant>,
 }
 
 impl Chaos {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let panics = if dice.chance(300) { 3 } else { 0 };
         Self {
@@ -150,11 +151,11 @@ impl Chaos {
     fn fired(&mut self, cx: &mut Ctx<'_, Self>, key: TimerKey) {
         let due = self.armed.remove(&key).expect("only armed timers fire, once");
         let now = cx.now().duration_since(self.started.expect("on_start came first"));
-        assert!(now >= due, "a timer fired {:?} early", due - now);
+        assert!(now >= due, "a timer due at {due:?} fired at {now:?}");
     }
 
     /// No more mischief: everything is read and consumed from now on.
-    pub fn calm_down(&mut self, cx: &mut Ctx<'_, Self>) {
+    pub(crate) fn calm_down(&mut self, cx: &mut Ctx<'_, Self>) {
         self.is_calm = true;
         for id in self.accounts.keys() {
             cx.resume_reads(*id);

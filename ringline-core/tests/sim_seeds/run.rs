@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// What all runs together have seen.
 #[derive(Debug, Default)]
-pub struct Totals {
+pub(crate) struct Totals {
     turns: AtomicU64,
     connections: AtomicU64,
     sent: AtomicU64,
@@ -21,12 +21,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    fn add(&self, to: &AtomicU64, count: u64) {
-        to.fetch_add(count, Ordering::Relaxed);
-    }
-
     /// Every fault struck and every way to end was taken.
-    pub fn assert_thorough(&self) {
+    pub(crate) fn assert_thorough(&self) {
         for (fault, count) in Fault::ALL.iter().zip(&self.struck) {
             assert!(count.load(Ordering::Relaxed) > 0, "{fault:?} never struck");
         }
@@ -34,6 +30,10 @@ impl Totals {
             assert!(count.load(Ordering::Relaxed) > 0, "no connection ended in way {kind}");
         }
     }
+}
+
+fn add(to: &AtomicU64, count: u64) {
+    to.fetch_add(count, Ordering::Relaxed);
 }
 
 impl fmt::Display for Totals {
@@ -95,7 +95,7 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
 }
 
 /// Runs one seed and returns the trace of the kernel if it was asked for.
-pub fn run(seed: u64, traced: bool, totals: &Totals) -> String {
+pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let mut dice = Dice::new(!seed);
     let linger = linger(&mut dice);
     let config = config(&mut dice, linger);
@@ -112,12 +112,12 @@ pub fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     finish(&mut world, &mut clients, &mut dice);
     let (turns, trace) = (world.turns(), world.trace());
     for (fault, count) in Fault::ALL.iter().zip(&totals.struck) {
-        totals.add(count, world.struck(*fault));
+        add(count, world.struck(*fault));
     }
     let metrics = world.metrics();
-    totals.add(&totals.sent, metrics.bytes_sent);
-    totals.add(&totals.received, metrics.bytes_received);
-    totals.add(&totals.turns, turns);
+    add(&totals.sent, metrics.bytes_sent);
+    add(&totals.received, metrics.bytes_received);
+    add(&totals.turns, turns);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -202,8 +202,11 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
             client.has_ended = true;
         }
     }
-    let ended: Vec<u64> =
-        clients.iter().filter(|client| client.has_ended && !client.is_gone).map(|client| client.number).collect();
+    let ended: Vec<u64> = clients
+        .iter()
+        .filter(|client| client.has_ended && !client.is_gone)
+        .map(|client| client.number)
+        .collect();
     let mut read_all = |world: &mut World<Chaos>| {
         for client in clients.iter_mut().filter(|client| !client.is_gone) {
             read(world, client, usize::MAX);
@@ -212,13 +215,17 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
     if dice.chance(600) {
         // Without mischief and faults, whatever was asked for happens by itself.
         world.set_faults(Faults::none());
-        world.act(|handler, cx| handler.calm_down(cx));
+        world.act(Chaos::calm_down);
         let until = world.elapsed() + PATIENT * 2;
         world.run_until(|world| {
             read_all(world);
             deaf(world, &ended).is_none() || world.elapsed() > until
         });
-        assert!(deaf(world, &ended).is_none(), "deaf, or does not come to its end: {:?}", deaf(world, &ended));
+        assert!(
+            deaf(world, &ended).is_none(),
+            "deaf, or does not come to its end: {:?}",
+            deaf(world, &ended)
+        );
     }
     world.shut_down(Duration::from_secs(60));
     let ended = world.run_until(|world| {
@@ -235,10 +242,10 @@ fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool,
     assert!(handler.accounts.is_empty(), "every connection was closed: {:?}", handler.accounts);
     let by_number: HashMap<u64, (&Client, bool)> =
         clients.iter().zip(broken).map(|(client, broken)| (client.number, (client, *broken))).collect();
-    totals.add(&totals.connections, handler.closed.len() as u64);
+    add(&totals.connections, handler.closed.len() as u64);
     for account in &handler.closed {
         let reason = account.reason.expect("a closed connection has a reason");
-        totals.add(&totals.closed[way(reason)], 1);
+        add(&totals.closed[way(reason)], 1);
         if let Some((client, broken)) = account.peer.map(|peer| by_number[&peer]) {
             judge_one(account, reason, client, broken, is_patient);
         }
@@ -253,7 +260,10 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
     }
     // A peer that goes on writing after the end of `linger` is reset and may lose what it has not read.
     if reason.is_clean() && (is_patient || account.has_ended) {
-        assert_eq!(client.read, account.accepted_bytes, "{reason:?}, but the peer did not get everything: {account:?}");
+        assert_eq!(
+            client.read, account.accepted_bytes,
+            "{reason:?}, but the peer did not get everything: {account:?}"
+        );
     }
     if account.has_ended {
         assert_eq!(account.seen, client.written, "on_eof came before the last byte");

@@ -196,10 +196,7 @@ impl Audit {
                 track.has_failed || track.bytes_reported == track.bytes_accepted,
                 "all bytes of sends that went well are reported",
             ),
-            (
-                !(reason.is_clean() && track.has_failed),
-                "a clean end means that everything sent went out",
-            ),
+            (!(reason.is_clean() && track.has_failed), "a clean end means that everything sent went out"),
             (
                 !matches!(reason, CloseReason::PeerClosed { unread: said } if said != unread || !track.has_ended),
                 "the peer closed with as much unread as on_eof showed",

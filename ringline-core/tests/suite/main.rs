@@ -152,7 +152,8 @@ const fn ms(count: u64) -> Duration {
 
 /// `len` bytes that look different at every place and for every `salt`.
 fn pattern(salt: u64, len: usize) -> Vec<u8> {
-    let mixed = |at: u64| (at + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+    let mixed =
+        |at: u64| (at + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15 ^ salt.wrapping_mul(0xD6E8_FEB8_6659_FD93));
     (0..len as u64).map(|at| (mixed(at) >> 40) as u8).collect()
 }
 
@@ -201,12 +202,7 @@ fn exchange(world: &mut World<Probe>, peer: PeerId, bytes: &[u8], count: usize) 
         received.extend(world.read(peer, count - received.len()));
         written == bytes.len() && received.len() == count
     });
-    assert!(
-        done,
-        "{written} of {} bytes were written, {} of {count} came back",
-        bytes.len(),
-        received.len()
-    );
+    assert!(done, "{written} of {} bytes were written, {} of {count} came back", bytes.len(), received.len());
     received
 }
 

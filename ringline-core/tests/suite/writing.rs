@@ -3,7 +3,7 @@
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{
     Kernel, assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
-    on_every_kernel_with, pattern, read_to_end, wait, wait_closed,
+    on_every_kernel_with, pace, pattern, read_to_end, wait, wait_closed,
 };
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{ConnId, SendError};
@@ -20,29 +20,35 @@ const NAIVE: Hooks = Hooks {
 
 /// Lets a peer write as much of `bytes` as the server takes without its reading anything.
 fn write_without_reading(world: &mut World<Probe>, peer: PeerId, bytes: &[u8]) -> usize {
-    let mut written = 0;
-    for _ in 0..200 {
-        written += world.write(peer, &bytes[written..]);
-        world.sleep(ms(1));
-    }
+    let (mut written, mut idle_ms) = (0, 0);
+    pace(world, "the server takes no more", |world| {
+        let more = world.write(peer, &bytes[written..]);
+        written += more;
+        idle_ms = if more > 0 { 0 } else { idle_ms + 1 };
+        idle_ms > 60
+    });
     written
 }
 
+const HIGH: usize = 32 << 10;
+
 #[test]
 fn a_peer_that_never_reads_is_made_to_wait_and_harms_nobody() {
-    on_every_kernel(
+    on_every_kernel_with(
+        base().outbox_high_bytes(HIGH).outbox_low_bytes(HIGH / 4),
         || Probe::new(NAIVE),
         |world| {
             let (peer, id) = connect(world);
             let (other, other_id) = connect(world);
-            let request = pattern(1, if world.handler().kernel == Kernel::Real { 24 << 20 } else { 600 << 10 });
+            let request =
+                pattern(1, if world.handler().kernel == Kernel::Real { 24 << 20 } else { 300 << 10 });
             let mut written = write_without_reading(world, peer, &request);
             let metrics = world.metrics();
             assert!(metrics.outbox_high >= 1, "the outbox is high");
             assert!((metrics.bytes_received as usize) < request.len(), "reading has stopped");
             // The high mark, and one more presentation of all that one turn can bring.
             let most = world.handler().size;
-            assert!(most <= (256 << 10) + (2 << 20), "{most} bytes were pending");
+            assert!(most <= HIGH + (2 << 20), "{most} bytes were pending");
             assert_eq!(exchange(world, other, b"hello", 5), b"hello");
 
             let mut received = Vec::new();
@@ -87,7 +93,8 @@ fn without_holding_reads_a_full_outbox_rejects_whole_sends() {
             });
             let probe = world.handler();
             let limit = 64 << 10;
-            let is_full = |error: &SendError| matches!(error, SendError::Full { limit: said, .. } if *said == limit);
+            let is_full =
+                |error: &SendError| matches!(error, SendError::Full { limit: said, .. } if *said == limit);
             assert!(!probe.rejected.is_empty() && probe.rejected.iter().all(is_full));
             assert_eq!(world.metrics().outbox_full as usize, probe.rejected.len());
             let expected = probe.output.clone();
@@ -415,7 +422,8 @@ fn sends_from_timers_and_ticks_go_out_without_anything_else_happening() {
 
 #[test]
 fn a_greeting_is_sent_before_the_peer_has_said_anything() {
-    const GREETER: Hooks = Hooks { on_open: |probe, cx, id| drop(probe.send(cx, id, b"220 ready\r\n")), ..Hooks::ECHO };
+    const GREETER: Hooks =
+        Hooks { on_open: |probe, cx, id| drop(probe.send(cx, id, b"220 ready\r\n")), ..Hooks::ECHO };
     on_every_kernel(
         || Probe::new(GREETER),
         |world| {

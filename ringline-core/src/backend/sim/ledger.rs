@@ -205,6 +205,7 @@ impl Ledger {
     }
 
     /// How much is under way.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.flights.len()
     }

@@ -176,6 +176,7 @@ impl Link {
     }
 
     /// Bytes that the peer could read.
+    #[cfg(test)]
     pub(super) fn arrived(&self) -> usize {
         self.to_peer.len()
     }

@@ -30,7 +30,7 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
+use crate::op::{Completion, Fd, Kind, Op, UserData};
 use buffers::Buffers;
 use chore::Chore;
 use dice::Dice;
@@ -110,14 +110,16 @@ impl Sim {
     }
 
     /// Every `enter` from now on fails with this, as no kernel may in normal operation.
+    #[cfg(test)]
     pub(crate) fn fail_enter(&mut self, errno: i32) {
         self.enter_errno = Some(errno);
     }
 
     /// Wakes the worker as another thread would: a completion with the wake-up's tag.
+    #[cfg(test)]
     pub(crate) fn wake(&mut self) {
-        let tag = Tag { kind: Kind::Wake, generation: 0, row: 0 };
-        self.posts.push_ready(Completion { tag, outcome: Outcome::Done, more: true });
+        let tag = crate::op::Tag { kind: Kind::Wake, generation: 0, row: 0 };
+        self.posts.push_ready(Completion { tag, outcome: crate::op::Outcome::Done, more: true });
     }
 
     /// Panics unless nothing is open, nothing on loan and nothing under way but what is `expected`,
@@ -137,6 +139,7 @@ impl Sim {
     }
 
     /// Whether the kernel itself has nothing left to do or to report.
+    #[cfg(test)]
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
             && self.chores.is_empty()
@@ -146,16 +149,19 @@ impl Sim {
     }
 
     /// How many operations were pushed whose last completion was not taken.
+    #[cfg(test)]
     pub(crate) fn outstanding(&self) -> usize {
         self.ledger.len()
     }
 
     /// How many descriptors are taken.
+    #[cfg(test)]
     pub(crate) fn sockets_open(&self) -> usize {
         self.network.sockets_open()
     }
 
     /// How many leases are out.
+    #[cfg(test)]
     pub(crate) fn leases_out(&self) -> usize {
         self.buffers.lent()
     }
@@ -167,8 +173,15 @@ impl Sim {
 
     /// How often a receive found every buffer on loan. A worker that arms it again at once drives
     /// this up without end.
+    #[cfg(test)]
     pub(crate) fn starved(&self) -> u64 {
         self.starved
+    }
+
+    /// Whether `next` has something to give.
+    #[cfg(test)]
+    pub(crate) fn has_completions(&self) -> bool {
+        self.posts.has_some()
     }
 
     /// The last events, one to a line, if they were kept.

@@ -2,9 +2,7 @@
 
 use super::Sim;
 use super::faults::Fault;
-use super::link::ServerEnd;
 use super::network::PeerId;
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
 impl Sim {
@@ -36,6 +34,7 @@ impl Sim {
     }
 
     /// Reads everything that has arrived. A peer that never reads leaves the server's socket full.
+    #[cfg(test)]
     pub(crate) fn read(&mut self, peer: PeerId) -> Vec<u8> {
         self.read_at_most(peer, usize::MAX)
     }
@@ -75,16 +74,19 @@ impl Sim {
     }
 
     /// The address that an accept reports.
-    pub(crate) fn address(&self, peer: PeerId) -> SocketAddr {
+    #[cfg(test)]
+    pub(crate) fn address(&self, peer: PeerId) -> std::net::SocketAddr {
         self.network.link_ref(peer).address
     }
 
     /// How many bytes the peer could read.
+    #[cfg(test)]
     pub(crate) fn arrived(&self, peer: PeerId) -> usize {
         self.network.link_ref(peer).arrived()
     }
 
     /// How many bytes of the peer's the server has not received.
+    #[cfg(test)]
     pub(crate) fn unreceived(&self, peer: PeerId) -> usize {
         self.network.link_ref(peer).to_server.len()
     }
@@ -100,13 +102,21 @@ impl Sim {
     }
 
     /// Whether the server has, or had, a socket for this connection.
+    #[cfg(test)]
     pub(crate) fn is_accepted(&self, peer: PeerId) -> bool {
-        matches!(self.network.link_ref(peer).server, ServerEnd::Open(_) | ServerEnd::Closed)
+        matches!(
+            self.network.link_ref(peer).server,
+            super::link::ServerEnd::Open(_) | super::link::ServerEnd::Closed
+        )
     }
 
     /// Whether the connection waits in the backlog or the server has not closed its socket.
+    #[cfg(test)]
     pub(crate) fn is_open(&self, peer: PeerId) -> bool {
-        matches!(self.network.link_ref(peer).server, ServerEnd::Open(_) | ServerEnd::Backlog)
+        matches!(
+            self.network.link_ref(peer).server,
+            super::link::ServerEnd::Open(_) | super::link::ServerEnd::Backlog
+        )
     }
 
     /// Whether a fault has broken the connection, so that the server cannot be held to its bytes.

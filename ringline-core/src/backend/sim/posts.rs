@@ -46,6 +46,7 @@ impl Posts {
     }
 
     /// Reports a completion at once.
+    #[cfg(test)]
     pub(super) fn push_ready(&mut self, completion: Completion) {
         self.ready.push_back(completion);
     }
@@ -76,6 +77,7 @@ impl Posts {
     }
 
     /// Whether [`Posts::pop`] has something to give.
+    #[cfg(test)]
     pub(super) fn has_some(&self) -> bool {
         !self.staged.is_empty() || !self.ready.is_empty()
     }

@@ -10,7 +10,7 @@ pub enum RingError {
     /// `EPERM`: somebody has switched io_uring off for this process.
     #[error(
         "io_uring is not permitted ({}); allow it in the container's seccomp profile or set \
-         kernel.io_uring_disabled to 0", disabled(.sysctl)
+         kernel.io_uring_disabled to 0", disabled(*.sysctl)
     )]
     NotPermitted {
         /// The value of the sysctl `kernel.io_uring_disabled`, if the kernel has it: 1 permits a
@@ -18,7 +18,9 @@ pub enum RingError {
         sysctl: Option<u32>,
     },
     /// `ENOSYS`: the kernel, or a filter that poses as one, has no io_uring.
-    #[error("this system has no io_uring (ENOSYS); use Linux 6.1 or newer, outside of sandboxes that hide it")]
+    #[error(
+        "this system has no io_uring (ENOSYS); use Linux 6.1 or newer, outside of sandboxes that hide it"
+    )]
     NotSupported,
     /// `EINVAL`: a feature that every kernel since 6.1 has is missing.
     #[error("the kernel is too old for this ring of {entries} entries; Linux 6.1 or newer is needed")]
@@ -29,7 +31,7 @@ pub enum RingError {
     /// Locked memory, or memory altogether, is short.
     #[error(
         "not enough memory for a ring ({source}); the limit of locked memory (RLIMIT_MEMLOCK) is {} \
-         for all rings of the user: raise it, lower ring_entries or use fewer workers", amount(.locked_limit)
+         for all rings of the user: raise it, lower ring_entries or use fewer workers", amount(*.locked_limit)
     )]
     LockedMemory {
         /// The soft limit in force, in bytes.
@@ -40,7 +42,7 @@ pub enum RingError {
     /// The table of descriptors would exceed the limit of open files.
     #[error(
         "{needed} descriptors are needed and the limit of open files (RLIMIT_NOFILE) is {}; raise it \
-         with ulimit -n, or lower connections_per_worker", amount(.limit)
+         with ulimit -n, or lower connections_per_worker", amount(*.limit)
     )]
     TooManyOpenFiles {
         /// Rows of the table: connections per worker and some spare ones.
@@ -107,13 +109,13 @@ fn open_files() -> Option<u64> {
     limits::open_files().ok().map(|limit| limit.soft)
 }
 
-fn disabled(sysctl: &Option<u32>) -> String {
+fn disabled(sysctl: Option<u32>) -> String {
     match sysctl {
         Some(value @ 1..) => format!("kernel.io_uring_disabled is {value}"),
         Some(0) | None => String::from("a seccomp filter or security module refuses it"),
     }
 }
 
-fn amount(limit: &Option<u64>) -> String {
+fn amount(limit: Option<u64>) -> String {
     limit.map_or_else(|| String::from("unknown"), |limit| limit.to_string())
 }
