@@ -1,46 +1,60 @@
 //! Bytes that wait for room in a socket: owned, so that they can move into an operation.
 
 /// A buffer of fixed capacity, filled at the end and sent from the front.
-#[derive(Debug, Default)]
-pub(crate) struct Block {
+///
+/// Behind a pointer, because blocks travel with operations and completions, most of which have none.
+#[derive(Debug)]
+pub(crate) struct Block(Box<Contents>);
+
+#[derive(Debug)]
+struct Contents {
     bytes: Vec<u8>,
     sent: usize,
-    /// The number of the last send that ends in this block, or zero.
-    pub(crate) ends: u64,
+    ends: u64,
 }
 
 impl Block {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), sent: 0, ends: 0 }
+        Self(Box::new(Contents { bytes: Vec::with_capacity(bytes), sent: 0, ends: 0 }))
     }
 
     /// Takes as much of `bytes` as fits and says how much that was. Never reallocates.
     pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.bytes.capacity() - self.bytes.len());
-        self.bytes.extend_from_slice(&bytes[..taken]);
+        let taken = bytes.len().min(self.0.bytes.capacity() - self.0.bytes.len());
+        self.0.bytes.extend_from_slice(&bytes[..taken]);
         taken
     }
 
     /// Counts `bytes` more as sent.
     pub(crate) fn advance(&mut self, bytes: usize) {
-        self.sent += bytes;
-        assert!(self.sent <= self.bytes.len(), "no more was sent than there was");
+        self.0.sent += bytes;
+        assert!(self.0.sent <= self.0.bytes.len(), "no more was sent than there was");
+    }
+
+    /// Notes the number of the last send that ends in this block.
+    pub(crate) fn set_ends(&mut self, sequence: u64) {
+        self.0.ends = sequence;
     }
 
     /// Forgets the contents and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.sent = 0;
-        self.ends = 0;
+        self.0.bytes.clear();
+        self.0.sent = 0;
+        self.0.ends = 0;
     }
 
     /// What has not been sent yet.
     pub(crate) fn unsent(&self) -> &[u8] {
-        &self.bytes[self.sent..]
+        &self.0.bytes[self.0.sent..]
+    }
+
+    /// The number of the last send that ends in this block, or zero.
+    pub(crate) fn ends(&self) -> u64 {
+        self.0.ends
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        self.0.bytes.capacity()
     }
 }
 

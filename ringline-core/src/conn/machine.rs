@@ -18,7 +18,10 @@ pub(crate) enum Event {
     /// A send came home; this many bytes left, and the allocator was asked for `fresh` blocks.
     Sent {
         bytes: usize,
-        whole: bool,
+        /// Nothing waits for the peer.
+        is_whole: bool,
+        /// A closing connection has come nearer to its end.
+        is_progress: bool,
         fresh: u32,
     },
     /// The connection cannot go on.
@@ -115,7 +118,9 @@ fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
         _ => false,
     };
     if passing {
-        Event::Sent { bytes, whole: errno == 0 && !conn.outbox.is_blocked(), fresh }
+        let is_whole = errno == 0 && !conn.outbox.is_blocked();
+        let is_progress = bytes > 0 && conn.phase == Phase::Flushing;
+        Event::Sent { bytes, is_whole, is_progress, fresh }
     } else {
         Event::SendBroken(CloseReason::from_errno(errno))
     }

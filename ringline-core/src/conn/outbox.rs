@@ -172,7 +172,7 @@ impl Outbox {
         }
         let block = self.blocks.pop_front()?;
         self.flight = Flight::Waiting;
-        self.flight_ends = block.ends;
+        self.flight_ends = block.ends();
         Some(Op::Send { fd, block })
     }
 
@@ -221,7 +221,7 @@ impl Outbox {
                     self.delivered = self.delivered.max(self.flight_ends);
                     pool.put(block);
                 } else {
-                    block.ends = self.flight_ends;
+                    block.set_ends(self.flight_ends);
                     self.blocks.push_front(block);
                 }
             }
@@ -323,7 +323,7 @@ impl Outbox {
     /// An empty send ends where the bytes before it end.
     fn push_empty(&mut self) {
         if let Some(last) = self.blocks.back_mut() {
-            last.ends = self.accepted;
+            last.set_ends(self.accepted);
         } else if self.staged.len > 0 {
             self.staged_ends = self.accepted;
         } else if self.flight != Flight::None {
@@ -369,7 +369,7 @@ fn append(blocks: &mut VecDeque<Block>, mut bytes: &[u8], ends: u64, pool: &mut 
         blocks.push_back(block);
     }
     if let Some(last) = blocks.back_mut() {
-        last.ends = ends;
+        last.set_ends(ends);
     }
     fresh
 }

@@ -1,7 +1,7 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, Initiator, Outbox, Phase, PhaseEvent};
+use super::{CloseReason, Initiator, Outbox, Phase, PhaseEvent, Pressure};
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
@@ -124,14 +124,20 @@ impl Conn {
         open && !self.has_ended
     }
 
-    /// Whether the connection is as it should be: open, receiving if it wants to, with nothing to
-    /// send, so that there is no operation to start.
+    /// Whether the connection is open in both directions, receives if it wants to, and is below its
+    /// high mark: nothing but sending can be left to do.
+    #[inline]
+    pub(crate) fn is_steady(&self) -> bool {
+        self.phase == Phase::Open
+            && self.write_end == WriteEnd::Open
+            && self.ops.recv == self.wants_recv()
+            && self.outbox.pressure() == Pressure::Low
+    }
+
+    /// Whether there is nothing to do at all.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        self.phase == Phase::Open
-            && self.ops.recv == self.wants_recv()
-            && self.outbox.is_idle()
-            && self.write_end != WriteEnd::Ending
+        self.is_steady() && self.outbox.is_idle()
     }
 
     /// Whether nothing of this connection is in flight.

@@ -62,10 +62,13 @@ impl<T> Table<T> {
 
     /// The row that a completion is for, unless the completion is for somebody who is gone.
     #[inline]
-    pub(crate) fn find(&self, tag: Tag) -> Option<ConnId> {
-        let slot = self.rows.get(tag.row as usize)?;
-        let same = slot.generation & UserData::GENERATION_MASK == tag.generation;
-        (same && slot.value.is_some()).then_some(ConnId { row: tag.row, generation: slot.generation })
+    pub(crate) fn find_mut(&mut self, tag: Tag) -> Option<(ConnId, &mut T)> {
+        let slot = self.rows.get_mut(tag.row as usize)?;
+        if slot.generation & UserData::GENERATION_MASK != tag.generation {
+            return None;
+        }
+        let id = ConnId { row: tag.row, generation: slot.generation };
+        slot.value.as_mut().map(|value| (id, value))
     }
 
     /// Whoever occupies a row now.
@@ -109,11 +112,11 @@ mod tests {
         let mut table = Table::new(4);
         let first = table.insert(()).unwrap();
         let tag = |id: ConnId| UserData::new(Kind::Recv, id.generation, id.row).decode().unwrap();
-        assert_eq!(table.find(tag(first)), Some(first));
+        assert_eq!(table.find_mut(tag(first)).map(|(id, ())| id), Some(first));
         table.remove(first);
-        assert_eq!(table.find(tag(first)), None);
+        assert_eq!(table.find_mut(tag(first)), None);
         let second = table.insert(()).unwrap();
-        assert_eq!(table.find(tag(first)), None);
-        assert_eq!(table.find(tag(second)), Some(second));
+        assert_eq!(table.find_mut(tag(first)), None);
+        assert_eq!(table.find_mut(tag(second)).map(|(id, ())| id), Some(second));
     }
 }

@@ -3,7 +3,7 @@
 use super::{Clock, Seat};
 use crate::buf::{Pool, Stage};
 use crate::config::Config;
-use crate::conn::{Accepted, CloseReason, Conn, ConnId, Fired, Limits, Pressure, SendError, Table};
+use crate::conn::{Accepted, CloseReason, Conn, ConnId, Fired, Limits, SendError, Table};
 use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::timer::TimerId;
@@ -206,10 +206,5 @@ impl Io {
 
     pub(crate) fn is_open(&self, id: ConnId) -> bool {
         self.conns.get(id).is_some_and(|conn| conn.phase == Phase::Open)
-    }
-
-    /// Whether a connection's outbox asks for patience.
-    pub(crate) fn is_high(&self, id: ConnId) -> bool {
-        self.conns.get(id).is_some_and(|conn| conn.outbox.pressure() == Pressure::High)
     }
 }

@@ -45,7 +45,7 @@ pub(crate) enum Op {
 pub(crate) enum Outcome {
     /// A connection and its peer's address. The address is missing if the kernel gave one that is
     /// neither IPv4 nor IPv6.
-    Accepted { fd: Fd, peer: Option<SocketAddr> },
+    Accepted { fd: Fd, peer: Option<Box<SocketAddr>> },
     /// Bytes of a stream, on loan from the backend.
     Received(Lease),
     /// The peer has ended its sending direction.

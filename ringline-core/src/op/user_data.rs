@@ -27,19 +27,24 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
-        Self::Accept,
-        Self::Recv,
-        Self::Send,
-        Self::Shutdown,
-        Self::Close,
-        Self::CancelRecv,
-        Self::CancelSend,
-        Self::CancelAccept,
-        Self::Orphan,
-        Self::Staged,
-        Self::Wake,
-    ];
+    /// Written out so that it compiles to a comparison.
+    #[inline]
+    const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Accept,
+            2 => Self::Recv,
+            3 => Self::Send,
+            4 => Self::Shutdown,
+            5 => Self::Close,
+            6 => Self::CancelRecv,
+            7 => Self::CancelSend,
+            8 => Self::CancelAccept,
+            9 => Self::Orphan,
+            10 => Self::Staged,
+            11 => Self::Wake,
+            _ => return None,
+        })
+    }
 }
 
 /// A decoded [`UserData`].
@@ -80,7 +85,7 @@ impl UserData {
     /// `None` for bits that [`UserData::new`] never made.
     #[inline]
     pub(crate) fn decode(self) -> Option<Tag> {
-        let kind = *Kind::ALL.get(((self.0 >> 56) as usize).wrapping_sub(1))?;
+        let kind = Kind::from_number((self.0 >> 56) as u8)?;
         Some(Tag { kind, generation: (self.0 >> 32) as u32 & Self::GENERATION_MASK, row: self.0 as u32 })
     }
 }
@@ -97,6 +102,22 @@ impl Tag {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    impl Kind {
+        const ALL: [Self; 11] = [
+            Self::Accept,
+            Self::Recv,
+            Self::Send,
+            Self::Shutdown,
+            Self::Close,
+            Self::CancelRecv,
+            Self::CancelSend,
+            Self::CancelAccept,
+            Self::Orphan,
+            Self::Staged,
+            Self::Wake,
+        ];
+    }
 
     proptest! {
         #[test]

@@ -219,7 +219,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.acceptor.balance.publish(self.io.conns.live());
     }
 
-    fn admit(&mut self, fd: Fd, peer: Option<SocketAddr>, listener: ListenerId) {
+    fn admit(&mut self, fd: Fd, peer: Option<Box<SocketAddr>>, listener: ListenerId) {
         let Some(addr) = peer else {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);
@@ -233,7 +233,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.users.push(None);
             self.inboxes.push(Inbox::default());
         }
-        match self.accept_handler(id, &Peer::new(addr, listener)) {
+        match self.accept_handler(id, &Peer::new(*addr, listener)) {
             Some(Admit::Accept(state)) => self.open(id, state),
             Some(Admit::Refuse) | None => {
                 self.io.shard.connections_refused.increment();

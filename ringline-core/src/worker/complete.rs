@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::conn::machine::{self, Memory};
-use crate::conn::{CloseReason, ConnId, Event, Limit, Phase};
+use crate::conn::{CloseReason, ConnId, Event, Limit};
 use crate::handler::EventHandler;
 use crate::op::{Completion, Kind, Outcome, Tag};
 
@@ -25,14 +25,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     #[inline]
     fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
-        let Some(id) = self.io.conns.find(tag) else { return self.stale(outcome) };
-        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        let Some((id, conn)) = self.io.conns.find_mut(tag) else { return self.stale(outcome) };
         let before = conn.outbox.pending();
         let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };
         let event = machine::advance(conn, &mut memory, tag.kind, outcome, more);
         self.io.queued -= before - conn.outbox.pending();
-        if !conn.is_settled() {
-            self.io.mark(id);
+        let goes_on = matches!(event, Event::Received(_)) && more;
+        if !goes_on && !conn.is_settled() && !conn.is_dirty {
+            conn.is_dirty = true;
+            self.io.dirty.push(id);
         }
         self.handle(id, event);
     }
@@ -44,9 +45,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Event::Received(lease) => self.received(id, lease),
             Event::Ended => self.ended(id),
             Event::OutOfBuffers => self.io.shard.buffers_empty.increment(),
-            Event::Sent { bytes, whole, fresh } => {
-                self.count_sent(bytes, whole, fresh);
-                self.progressed(id, bytes);
+            Event::Sent { bytes, is_whole, is_progress, fresh } => {
+                self.count_sent(bytes, is_whole, fresh);
+                if is_progress {
+                    // A closing connection whose peer takes bytes gets more time.
+                    self.io.restart_close_timer(id, self.io.close_timeout);
+                }
                 self.report_sent(id);
             }
             Event::Broken(reason) => self.io.terminate(id, reason),
@@ -59,22 +63,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     #[inline]
-    fn count_sent(&mut self, bytes: usize, whole: bool, fresh: u32) {
+    fn count_sent(&mut self, bytes: usize, is_whole: bool, fresh: u32) {
         let shard = &self.io.shard;
         shard.sends.increment();
         shard.bytes_sent.add(bytes as u64);
-        if !whole {
+        if !is_whole {
             shard.sends_short.increment();
             shard.pool_waits.add(fresh.into());
-        }
-    }
-
-    /// A closing connection whose peer takes bytes gets more time.
-    #[inline]
-    fn progressed(&mut self, id: ConnId, bytes: usize) {
-        let Some(conn) = self.io.conns.get(id) else { return };
-        if bytes > 0 && conn.phase == Phase::Flushing {
-            self.io.restart_close_timer(id, self.io.close_timeout);
         }
     }
 

@@ -89,26 +89,39 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn report_sent(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        if let Some(sent) = conn.outbox.take_report() {
+        if let Some(sent) = conn.outbox.take_report()
+            && self.io.observes_sends
+        {
             self.sent_handler(id, sent);
         }
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         if conn.outbox.has_fallen(&self.io.limits) && conn.phase == Phase::Open {
-            if std::mem::take(&mut conn.is_held) {
-                conn.redeliver = true;
-                self.io.mark(id);
-                self.io.note(id);
-            }
-            self.writable_handler(id);
+            self.report_room(id);
         }
+    }
+
+    /// Lets reading go on that waited for the outbox, and tells the handler.
+    #[cold]
+    fn report_room(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if std::mem::take(&mut conn.is_held) {
+            conn.redeliver = true;
+            self.io.mark(id);
+            self.io.note(id);
+        }
+        self.writable_handler(id);
     }
 
     /// Keeps what the handler left of a lease.
     #[inline]
     fn keep_rest(&mut self, id: ConnId, lease: &Lease, consumed: Consumed) {
-        if consumed.bytes < lease.len as usize {
+        let inbox = &mut self.inboxes[id.row()];
+        let is_all = consumed.bytes == lease.len as usize;
+        if is_all && consumed.need == inbox.need() {
+            return;
+        }
+        if !is_all {
             let rest = &self.backend.received(lease)[consumed.bytes..];
-            let inbox = &mut self.inboxes[id.row()];
             inbox.set_need(consumed.need.min(self.inbox_limit));
             inbox.extend(rest);
         }

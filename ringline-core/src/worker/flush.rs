@@ -48,45 +48,40 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     #[inline]
     fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let Some(conn) = self.io.conns.get(id) else { return Ok(()) };
-        if conn.phase.is_active() {
-            self.flush_send(id)?;
-            self.flush_phase(id);
-            self.flush_write_end(id)?;
-            self.flush_recv(id)?;
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if conn.phase.is_active()
+            && let Some(op) = conn.outbox.next_op(conn.fd)
+        {
+            // Something may hang on it: then say when it is done, even if nothing else happens.
+            self.prompt |= self.io.observes_sends || !conn.is_steady();
+            let user_data = UserData::new(Kind::Send, id.generation, id.row);
+            if let Err(Full(op)) = self.backend.push(user_data, op, &self.io.stage) {
+                conn.outbox.put_back(op);
+                return Err(OutOfRoom);
+            }
         }
-        self.flush_join(id)?;
+        if !conn.is_steady() {
+            self.flush_rest(id)?;
+        }
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.is_dirty = false;
         }
         Ok(())
     }
 
-    #[inline]
-    fn flush_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
-        let Some(op) = conn.outbox.next_op(conn.fd) else { return Ok(()) };
-        let user_data = UserData::new(Kind::Send, id.generation, id.row);
-        // Something hangs on this send: say when it is done, even if nothing else happens.
-        self.prompt |= self.io.observes_sends
-            || conn.phase != Phase::Open
-            || conn.write_end != WriteEnd::Open
-            || self.io.is_high(id);
-        match self.backend.push(user_data, op, &self.io.stage) {
-            Ok(()) => Ok(()),
-            Err(Full(op)) => {
-                if let Some(conn) = self.io.conns.get_mut(id) {
-                    conn.outbox.put_back(op);
-                }
-                Err(OutOfRoom)
-            }
-        }
+    /// Everything but sending.
+    fn flush_rest(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        self.flush_phase(id);
+        self.flush_write_end(id)?;
+        self.flush_recv(id)?;
+        self.flush_join(id)
     }
 
     #[inline]
     fn flush_write_end(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
-        if conn.write_end != WriteEnd::Ending || !conn.outbox.is_idle() {
+        let is_time = conn.phase.is_active() && conn.outbox.is_idle();
+        if conn.write_end != WriteEnd::Ending || !is_time {
             return Ok(());
         }
         let op = Op::ShutdownWrite { fd: conn.fd };

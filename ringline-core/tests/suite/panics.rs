@@ -2,8 +2,8 @@
 
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{
-    Cx, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
-    on_every_kernel_with, pattern, wait, wait_closed, wait_over,
+    Cx, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel, on_every_kernel_with,
+    pattern, wait, wait_closed, wait_over,
 };
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{CloseReason, ConnId};

@@ -47,6 +47,6 @@ impl Sim {
         let address = self.network.link(peer).address;
         let address = (!self.dice.strikes(Fault::NoAddress)).then_some(address);
         self.trace.note(|| format!("{peer:?} is {fd:?}"));
-        self.post(user_data, Outcome::Accepted { fd, peer: address }, false);
+        self.post(user_data, Outcome::Accepted { fd, peer: address.map(Box::new) }, false);
     }
 }

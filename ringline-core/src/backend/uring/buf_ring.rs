@@ -67,7 +67,7 @@ impl BufRing {
         let memory = Region::new(usize::from(count) * buffer_bytes as usize).map_err(no_memory)?;
         let entries = entries_owner.anchor();
         // SAFETY: the entries are page aligned, zeroed and large enough, and stay in place until the
-        // group is unregistered: `unregister` runs before they are freed.
+        // group is unregistered: the drop of the backend calls `unregister` before it frees them.
         let registered = unsafe {
             ring.submitter().register_buf_ring_with_flags(entries.address() as u64, count, GROUP, flags)
         };

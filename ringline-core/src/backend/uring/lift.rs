@@ -73,7 +73,7 @@ impl Uring {
     }
 
     fn lift_accept(&mut self, tag: Tag, result: i32) -> Outcome {
-        let peer = self.in_flight.reclaim_address(tag.row, Final(()));
+        let peer = self.in_flight.reclaim_address(tag.row, Final(())).map(Box::new);
         match u32::try_from(result) {
             Ok(slot) => Outcome::Accepted { fd: crate::op::Fd(slot), peer },
             Err(_) => Outcome::Failed { errno: -result, block: None },

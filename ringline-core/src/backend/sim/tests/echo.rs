@@ -167,7 +167,7 @@ impl Echo {
         if tag.kind == Kind::Accept {
             self.accepts = false;
             if let Outcome::Accepted { fd, peer } = outcome {
-                self.open(fd, peer);
+                self.open(fd, peer.map(|peer| *peer));
             }
             return;
         }
