@@ -101,11 +101,12 @@ impl Io {
             self.shard.outbox_high.increment();
         }
         let pressure = conn.outbox.pressure();
-        if conn.outbox.owes_report() {
-            self.note(id);
-        } else if !conn.is_dirty {
+        if !conn.is_dirty {
             conn.is_dirty = true;
             self.dirty.push(id);
+        }
+        if conn.outbox.owes_report() {
+            self.note(id);
         }
         Ok(Accepted { sequence, pressure })
     }

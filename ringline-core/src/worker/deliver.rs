@@ -31,10 +31,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.backend.release(lease);
     }
 
-    /// The peer has ended its direction. Data comes first.
+    /// The peer has ended its direction. Data comes first, also what is only to be shown again.
     pub(super) fn ended(&mut self, id: ConnId) {
         self.io.mark(id);
-        self.deliver_end(id);
+        self.io.note(id);
     }
 
     /// Presents the inbox if the handler may see it and it holds what the handler asked for.

@@ -98,6 +98,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.backend.enter(&self.io.stage, wait)?;
         self.io.stage.flip();
         self.io.clock.turn(self.backend.time_ms());
+        self.begin_timers();
         let mut completions = 0;
         while let Some(completion) = self.backend.next() {
             completions += 1;
@@ -139,12 +140,20 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
+    /// Decides which timers fire this turn: none that a callback of this turn sets.
+    #[inline]
+    fn begin_timers(&mut self) {
+        if !self.io.timers.is_empty() {
+            let now_ms = self.io.clock.elapsed_ms();
+            self.io.timers.begin_round(now_ms);
+        }
+    }
+
+    #[inline]
     fn fire_timers(&mut self) {
         if self.io.timers.is_empty() {
             return;
         }
-        let now_ms = self.io.clock.elapsed_ms();
-        self.io.timers.begin_round(now_ms);
         while let Some(fired) = self.io.timers.pop(&mut self.io.conns) {
             self.io.shard.timers_fired.increment();
             match fired {

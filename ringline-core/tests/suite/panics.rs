@@ -140,7 +140,9 @@ fn in_on_eof() {
 #[test]
 fn in_on_conn_timer() {
     let hooks = Hooks {
-        on_open: |probe, cx, id| drop(probe.set_conn_timer(cx, id, ms(20), 1)),
+        on_open: |probe, cx, id| {
+            probe.set_conn_timer(cx, id, ms(20), 1);
+        },
         on_conn_timer: |probe, _, id, _| {
             if is_victim(probe, id) {
                 probe.panic();

@@ -74,6 +74,7 @@ impl Take {
 
 /// What a scenario does in each callback.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the callbacks")]
 pub(crate) struct Hooks {
     pub(crate) on_accept: fn(&mut Probe, &mut Cx<'_>, ConnId, &Peer) -> bool,
     pub(crate) on_open: fn(&mut Probe, &mut Cx<'_>, ConnId),

@@ -297,16 +297,6 @@ fn a_peer_cannot_make_a_paused_connection_hold_more_than_its_buffers() {
 
 #[test]
 fn resuming_shows_what_was_left_without_new_bytes() {
-    const LEAVING: Hooks = Hooks {
-        on_data: |probe, _, _, data| {
-            if !probe.is_armed {
-                return Take::none();
-            }
-            probe.input.extend_from_slice(data);
-            Take::all(data)
-        },
-        ..Hooks::SINK
-    };
     on_every_kernel(
         || Probe::new(LEAVING),
         |world| {
@@ -321,6 +311,61 @@ fn resuming_shows_what_was_left_without_new_bytes() {
             wait(world, "they are shown again", |world| !world.handler().input.is_empty());
             assert_same(&world.handler().input, b"left over");
             leave(world, peer, id);
+        },
+    );
+}
+
+/// Leaves everything until it is armed.
+const LEAVING: Hooks = Hooks {
+    on_data: |probe, _, _, data| {
+        if !probe.is_armed {
+            return Take::none();
+        }
+        probe.input.extend_from_slice(data);
+        Take::all(data)
+    },
+    ..Hooks::SINK
+};
+
+#[test]
+fn the_end_is_told_after_what_is_shown_again_even_if_it_comes_first() {
+    on_every_kernel(
+        || Probe::new(LEAVING),
+        |world| {
+            let (peer, id) = connect(world);
+            world.write_all(peer, b"left over");
+            wait(world, "all have arrived", |world| world.metrics().bytes_received == 9);
+            world.end(peer);
+            world.act(|probe, cx| {
+                probe.is_armed = true;
+                probe.resume(cx, id);
+            });
+            assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
+            assert_eq!(world.handler().input, b"left over");
+        },
+    );
+}
+
+#[test]
+fn what_a_high_outbox_has_held_back_is_shown_before_the_end() {
+    on_every_kernel_with(
+        base().outbox_high_bytes(4000).outbox_low_bytes(1000),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (peer, id) = connect(world);
+            let bytes = pattern(9, world.handler().kernel.size(40_000, 2_000_000));
+            let (mut written, mut received) = (0, Vec::new());
+            wait(world, "all is written", |world| {
+                written += world.write(peer, &bytes[written..]);
+                if written < bytes.len() {
+                    received.extend(world.read(peer, 1000));
+                }
+                written == bytes.len()
+            });
+            world.end(peer);
+            received.extend(read_to_end(world, peer));
+            assert_same(&received, &bytes);
+            assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
         },
     );
 }

@@ -341,7 +341,7 @@ fn peers_have_addresses_of_both_families() {
         let peer = rig.sim.connect(LISTENER);
         rig.push(Kind::Accept, row, Op::Accept { listener: LISTENER });
         let Outcome::Accepted { peer: address, .. } = rig.one().outcome else { panic!("accepted") };
-        assert_eq!(address.map(|address| *address), Some(rig.sim.address(peer)));
+        assert_eq!(address.as_deref().copied(), Some(rig.sim.address(peer)));
         assert_eq!(address.unwrap().is_ipv4(), row % 2 == 0);
     }
 }
