@@ -42,7 +42,7 @@ impl EventFd {
         }
     }
 
-    /// The descriptor, for the read of eight bytes that the worker's ring keeps in flight.
+    /// The descriptor, for the poll that the worker's ring keeps in flight.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.counter.as_fd()
     }

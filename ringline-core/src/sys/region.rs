@@ -90,6 +90,13 @@ impl Region {
 }
 
 impl Anchor {
+    /// Whether all of `bytes` lie in the mapping.
+    #[inline]
+    pub(crate) fn contains(&self, bytes: &[u8]) -> bool {
+        let offset = bytes.as_ptr().addr().wrapping_sub(self.mapping.start.addr().get());
+        offset <= self.mapping.len && bytes.len() <= self.mapping.len - offset
+    }
+
     /// The address of the first byte; its provenance is exposed, because the kernel writes through
     /// it.
     pub(crate) fn address(&self) -> usize {

@@ -12,7 +12,9 @@ use crate::consumed::Consumed;
 use crate::ctx::Ctx;
 use crate::handler::{Admit, Eof, EventHandler, Tick};
 use crate::net::Peer;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::Instant;
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
@@ -20,7 +22,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> Option<R> {
         let (handler, io) = (&mut self.handler, &mut self.io);
         let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io))));
-        result.map_err(|_| self.panicked()).ok()
+        unless_panic(result).or_else(|| self.panicked())
     }
 
     /// Runs user code for a connection that has a state.
@@ -33,7 +35,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
         let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io), state)));
-        result.map_err(|_| self.conn_panicked(id)).ok()
+        unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 
     /// Lets a test or a tool act as the handler.
@@ -61,7 +63,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        self.judge(id, data.len(), result.ok())
+        self.judge(id, data.len(), unless_panic(result))
     }
 
     /// Presents the inbox.
@@ -70,7 +72,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        self.judge(id, data.len(), result.ok())
+        self.judge(id, data.len(), unless_panic(result))
     }
 
     pub(super) fn eof_handler(&mut self, id: ConnId) -> Option<Eof> {
@@ -78,7 +80,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io), id, state, unread)));
-        result.map_err(|_| self.conn_panicked(id)).ok()
+        unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 
     #[inline]
@@ -120,23 +122,34 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     fn judge(&mut self, id: ConnId, available: usize, answer: Option<Consumed>) -> Option<Consumed> {
         let answer = answer.filter(|consumed| consumed.bytes <= available);
-        if answer.is_none() {
-            self.conn_panicked(id);
-        }
-        answer
+        answer.or_else(|| self.conn_panicked(id))
     }
 
     #[cold]
-    fn conn_panicked(&mut self, id: ConnId) {
+    fn conn_panicked<R>(&mut self, id: ConnId) -> Option<R> {
         self.io.terminate(id, CloseReason::HandlerPanicked);
-        self.panicked();
+        self.panicked()
     }
 
     #[cold]
-    fn panicked(&mut self) {
+    fn panicked<R>(&mut self) -> Option<R> {
         self.io.shard.handler_panics.increment();
         if self.panic_policy == PanicPolicy::StopWorker {
             self.shutdown.after_panic();
         }
+        None
+    }
+}
+
+/// What a callback returned, if it did. What it panicked with may panic once more when it is dropped.
+#[inline]
+fn unless_panic<R>(result: thread::Result<R>) -> Option<R> {
+    result.map_err(drop_carefully).ok()
+}
+
+#[cold]
+fn drop_carefully(payload: Box<dyn Any + Send>) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(another);
     }
 }

@@ -13,6 +13,7 @@ use super::ring::Ring;
 use crate::buf::Lease;
 use crate::sys::{Anchor, Region};
 use io_uring::types::BufRingEntry;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -38,8 +39,9 @@ struct Buffer {
 #[derive(Debug)]
 pub(super) struct BufRing {
     entries: Anchor,
-    entries_owner: Option<Region>,
-    memory: Option<Region>,
+    // Freed by `unregister` alone: whatever else happens, memory the kernel may use is leaked.
+    entries_owner: Option<ManuallyDrop<Region>>,
+    memory: Option<ManuallyDrop<Region>>,
     buffers: Vec<Buffer>,
     buffer_bytes: u32,
     is_incremental: bool,
@@ -74,8 +76,8 @@ impl BufRing {
         registered.map_err(RingError::from_buffers)?;
         let mut buffers = Self {
             entries,
-            entries_owner: Some(entries_owner),
-            memory: Some(memory),
+            entries_owner: Some(ManuallyDrop::new(entries_owner)),
+            memory: Some(ManuallyDrop::new(memory)),
             buffers: vec![Buffer::default(); usize::from(count)],
             buffer_bytes,
             is_incremental: flags == INCREMENTAL,
@@ -91,6 +93,16 @@ impl BufRing {
 
     pub(super) fn is_incremental(&self) -> bool {
         self.is_incremental
+    }
+
+    /// Takes back a buffer that came with an end or an error, if one did.
+    ///
+    /// A whole buffer is free again. Of one that is filled bit by bit nothing was used, and the
+    /// kernel keeps it, whatever it says.
+    pub(super) fn return_unused(&mut self, buffer: Option<u16>) {
+        let Some(buffer) = buffer else { return };
+        let lease = self.lease(buffer, 0, !self.is_incremental);
+        self.release(lease);
     }
 
     /// The next `len` bytes of a buffer, which the kernel has just filled.
@@ -140,18 +152,13 @@ impl BufRing {
         }
     }
 
-    /// Takes the group from the kernel, before its memory may be freed.
-    pub(super) fn unregister(&mut self, ring: &mut Ring) {
-        if ring.submitter().unregister_buf_ring(GROUP).is_err() {
-            self.leak();
+    /// Takes the group from the kernel and frees its memory. Nothing is in flight any more; if the
+    /// kernel will not let go of the group, the memory is leaked.
+    pub(super) fn unregister(&mut self, ring: &Ring) {
+        if ring.submitter().unregister_buf_ring(GROUP).is_ok() {
+            self.memory.take().map(ManuallyDrop::into_inner);
+            self.entries_owner.take().map(ManuallyDrop::into_inner);
         }
-    }
-
-    /// Never frees the memory, because the kernel may still use it.
-    pub(super) fn leak(&mut self) {
-        std::mem::forget(self.memory.take());
-        std::mem::forget(self.entries_owner.take());
-        std::mem::forget(self.entries.clone());
     }
 
     #[inline]

@@ -15,18 +15,19 @@ impl Uring {
     pub(super) fn lift(&mut self, cqe: Cqe) -> Option<Completion> {
         let tag = UserData::from_bits(cqe.user_data).decode()?;
         let more = cqueue::more(cqe.flags);
-        if !more {
+        let proof = (!more).then_some(Final(()));
+        if proof.is_some() {
             self.in_flight.end();
         }
         let outcome = match tag.kind {
             Kind::Recv => self.lift_recv(cqe),
-            Kind::Send => self.lift_send(tag, cqe.result),
-            Kind::Accept => self.lift_accept(tag, cqe.result),
+            Kind::Send => self.lift_send(tag, cqe.result, proof?),
+            Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
             Kind::Wake => {
                 self.is_wake_armed = more;
                 Outcome::Done
             }
-            Kind::Staged => return None,
+            Kind::Staged => unreachable!("complaints are set apart before"),
             Kind::Shutdown
             | Kind::Close
             | Kind::CancelRecv
@@ -41,7 +42,7 @@ impl Uring {
     fn lift_recv(&mut self, cqe: Cqe) -> Outcome {
         let buffer = cqueue::buffer_select(cqe.flags);
         let Ok(len) = u32::try_from(cqe.result) else {
-            self.return_unused(cqe, buffer);
+            self.buffers.return_unused(buffer);
             return Outcome::Failed { errno: -cqe.result, block: None };
         };
         match buffer {
@@ -50,30 +51,22 @@ impl Uring {
                 Outcome::Received(self.buffers.lease(buffer, len, is_done))
             }
             _ => {
-                self.return_unused(cqe, buffer);
+                self.buffers.return_unused(buffer);
                 Outcome::EndOfStream
             }
         }
     }
 
-    /// An end or an error may bring a buffer, too.
-    fn return_unused(&mut self, cqe: Cqe, buffer: Option<u16>) {
-        if let Some(buffer) = buffer {
-            let lease = self.buffers.lease(buffer, 0, !cqueue::buffer_more(cqe.flags));
-            self.buffers.release(lease);
-        }
-    }
-
-    fn lift_send(&mut self, tag: Tag, result: i32) -> Outcome {
-        let block = self.in_flight.reclaim_block(tag.row, Final(()));
+    fn lift_send(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
+        let block = self.in_flight.reclaim_block(tag.row, proof);
         match u32::try_from(result) {
             Ok(bytes) => Outcome::Sent { bytes, block },
             Err(_) => Outcome::Failed { errno: -result, block },
         }
     }
 
-    fn lift_accept(&mut self, tag: Tag, result: i32) -> Outcome {
-        let peer = self.in_flight.reclaim_address(tag.row, Final(())).map(Box::new);
+    fn lift_accept(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
+        let peer = self.in_flight.reclaim_address(tag.row, proof).map(Box::new);
         match u32::try_from(result) {
             Ok(slot) => Outcome::Accepted { fd: crate::op::Fd(slot), peer },
             Err(_) => Outcome::Failed { errno: -result, block: None },

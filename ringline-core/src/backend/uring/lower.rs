@@ -3,7 +3,7 @@
 
 use super::Uring;
 use crate::buf::{Span, Stage};
-use crate::op::{Fd, Kind, Op, UserData};
+use crate::op::{Fd, Kind, Op, Tag, UserData};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd as RawFd, Fixed};
 use io_uring::{opcode, squeue};
 use std::os::fd::AsRawFd;
@@ -33,22 +33,28 @@ impl Uring {
 
     #[inline]
     fn lower_send_now(&mut self, user_data: UserData, fd: Fd, span: Span, stage: &Stage) {
+        let bytes = stage.bytes(span);
         let anchor = self.stage.get_or_insert_with(|| stage.memory().anchor());
-        let start = (anchor.address() + span.start as usize) as *const u8;
+        assert!(anchor.contains(bytes), "a ring serves one stage");
+        let start = bytes.as_ptr();
         let complaint = self.staged.add(user_data, span.len, self.ring.position());
         let entry = opcode::Send::new(Fixed(fd.0), start, span.len)
             .flags(SEND | libc::MSG_DONTWAIT)
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
             .user_data(complaint.bits());
-        // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry and never
-        // again. They lie in the stage, which `self.stage` keeps in place, and the core leaves a span
-        // alone until its send has completed.
+        // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry, that is
+        // inside our own `enter`, and never again. They lie in the stage, whose memory `self.stage`
+        // keeps in place for as long as the ring lives.
         unsafe { self.ring.push(&entry) };
     }
 
     fn lower_rare(&mut self, user_data: UserData, op: Op) {
-        let row = user_data.decode().map_or(0, |tag| tag.row);
+        let Some(Tag { kind, row, .. }) = user_data.decode() else {
+            unreachable!("the core encodes every tag")
+        };
+        // What an operation lends comes back by its kind, so the two must belong together.
+        assert!(fits(kind, &op), "{kind:?} does not fit {op:?}");
         let entry = match op {
             Op::Send { fd, block } => {
                 let (start, len) = self.in_flight.lend_block(row, block);
@@ -76,5 +82,16 @@ impl Uring {
         // SAFETY: what the entry names was lent to `in_flight`, which gives it back only for the
         // last completion; receives name a group of buffers that `buffers` owns.
         unsafe { self.ring.push(&entry.user_data(user_data.bits())) };
+    }
+}
+
+fn fits(kind: Kind, op: &Op) -> bool {
+    match op {
+        Op::Send { .. } | Op::SendNow { .. } => kind == Kind::Send,
+        Op::Accept { .. } => kind == Kind::Accept,
+        Op::Recv { .. } => kind == Kind::Recv,
+        Op::ShutdownWrite { .. } => kind == Kind::Shutdown,
+        Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
+        Op::Cancel { .. } => matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept),
     }
 }

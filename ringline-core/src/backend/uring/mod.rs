@@ -3,7 +3,6 @@
 //! One `io_uring_enter` a turn submits, waits and carries the timeout. Staged sends are lowered so
 //! that they complete during submission and post a completion only if they did not go out whole;
 //! silence, once the kernel has consumed their entries, is their success (`staged`).
-#![allow(unsafe_code)]
 
 mod buf_ring;
 mod error;
@@ -107,8 +106,8 @@ impl Uring {
 
     /// Takes over what the completion queue holds, setting complaints of staged sends apart.
     fn reap(&mut self) {
-        debug_assert_eq!(self.taken, self.batch.len(), "completions are handed out before more come");
-        self.batch.clear();
+        // Usually all of it; what is left was interrupted by a panic and comes first.
+        self.batch.drain(..self.taken);
         self.taken = 0;
         let staged = &mut self.staged;
         let batch = &mut self.batch;
@@ -128,8 +127,8 @@ impl Uring {
     /// Asks everything to end and waits, for a bounded time, until it has.
     fn bring_home(&mut self) -> bool {
         let until = Instant::now() + TEARDOWN;
-        self.ring.cancel_all();
         while self.in_flight.live() > 0 && Instant::now() < until {
+            self.ring.cancel_all();
             if self.ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
                 return false;
             }
@@ -205,14 +204,13 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        // Join, close the ring, and only then free: the kernel must not find freed memory.
-        if !self.bring_home() {
+        // Join, take the buffers from the kernel, free them: the kernel never finds freed memory. What
+        // does not come home is not freed at all, so the order of what follows does not matter.
+        if self.bring_home() {
+            self.buffers.unregister(&self.ring);
+        } else {
             log::error!("{} operations did not end in time; their memory is leaked", self.in_flight.live());
-            self.buffers.leak();
-            std::mem::forget(self.stage.take());
         }
-        self.buffers.unregister(&mut self.ring);
-        self.ring.close();
     }
 }
 

@@ -8,6 +8,7 @@ use io_uring::{CompletionQueue, EnterFlags, IoUring, SubmissionQueue, Submitter,
 use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 /// A completion as the kernel wrote it.
@@ -25,12 +26,11 @@ const SHORT_OF_MEMORY: Duration = Duration::from_millis(1);
 
 /// A ring that is used by the thread that made it.
 pub(super) struct Ring {
-    // The three halves borrow from the box; `close` drops them before it.
+    // The three halves borrow from the ring; the drop of this ends them before it.
     submitter: ManuallyDrop<Submitter<'static>>,
     sq: ManuallyDrop<SubmissionQueue<'static>>,
     cq: ManuallyDrop<CompletionQueue<'static>>,
-    uring: ManuallyDrop<Box<IoUring>>,
-    is_closed: bool,
+    uring: NonNull<IoUring>,
     /// Entries pushed since the start, modulo 2^32.
     pushed: u32,
 }
@@ -67,24 +67,16 @@ impl Ring {
     }
 
     fn split(uring: IoUring) -> Self {
-        let mut uring = Box::new(uring);
-        let (submitter, sq, cq) = uring.split();
-        // SAFETY: the halves borrow from the heap cell of the box, which stays where it is while the
-        // box moves. `close`, which every drop runs, drops them before the box, nobody reaches the
-        // box in between, and the halves leave this file only as references that borrow the ring.
-        let (submitter, sq, cq) = unsafe {
-            (
-                std::mem::transmute::<Submitter<'_>, Submitter<'static>>(submitter),
-                std::mem::transmute::<SubmissionQueue<'_>, SubmissionQueue<'static>>(sq),
-                std::mem::transmute::<CompletionQueue<'_>, CompletionQueue<'static>>(cq),
-            )
-        };
+        let uring = NonNull::from(Box::leak(Box::new(uring)));
+        // SAFETY: the box was leaked, so the ring stays where it is and the halves may borrow from it
+        // for as long as they like. Only the drop frees it, after it has ended the halves; they do
+        // not leave this file except for the time of a call, and nobody reaches the ring otherwise.
+        let (submitter, sq, cq) = unsafe { (*uring.as_ptr()).split() };
         Self {
             submitter: ManuallyDrop::new(submitter),
             sq: ManuallyDrop::new(sq),
             cq: ManuallyDrop::new(cq),
-            uring: ManuallyDrop::new(uring),
-            is_closed: false,
+            uring,
             pushed: 0,
         }
     }
@@ -142,6 +134,10 @@ impl Ring {
         };
         self.sq.sync();
         self.cq.sync();
+        if self.cq.overflow() != 0 {
+            // The kernel had no memory to keep a completion: what it was about is unknown for ever.
+            return Err(io::Error::from_raw_os_error(libc::EBADR));
+        }
         match entered {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -182,20 +178,6 @@ impl Ring {
         }
     }
 
-    /// Closes the ring. Nothing may be used after that.
-    pub(super) fn close(&mut self) {
-        if std::mem::replace(&mut self.is_closed, true) {
-            return;
-        }
-        // SAFETY: `is_closed` lets this happen once, and the halves go before what they borrow from.
-        unsafe {
-            ManuallyDrop::drop(&mut self.cq);
-            ManuallyDrop::drop(&mut self.sq);
-            ManuallyDrop::drop(&mut self.submitter);
-            ManuallyDrop::drop(&mut self.uring);
-        }
-    }
-
     #[inline]
     fn call(&self, queued: u32, wanted: u32) -> io::Result<usize> {
         let flags = EnterFlags::GETEVENTS.bits();
@@ -214,7 +196,16 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        self.close();
+        // A registered descriptor would keep the ring, and its sockets, until the thread ends.
+        let _ = self.submitter.unregister_ring_fd();
+        // SAFETY: a drop runs once, the halves end before what they borrow from, and the pointer came
+        // from a leaked box.
+        unsafe {
+            ManuallyDrop::drop(&mut self.cq);
+            ManuallyDrop::drop(&mut self.sq);
+            ManuallyDrop::drop(&mut self.submitter);
+            drop(Box::from_raw(self.uring.as_ptr()));
+        }
     }
 }
 
