@@ -87,11 +87,10 @@ mod tests {
 
     /// The table as `docs/states.md` draws it.
     fn drawing() -> String {
-        let mut lines = String::from("stateDiagram-v2\n    [*] --> Arriving\n");
-        for (event, from, to) in TRANSITIONS {
-            lines += &format!("    {from:?} --> {to:?}: {event:?}\n");
-        }
-        lines + "    Closed --> [*]\n"
+        let line =
+            |(event, from, to): &(PhaseEvent, Phase, Phase)| format!("    {from:?} --> {to:?}: {event:?}\n");
+        let lines: Vec<_> = TRANSITIONS.iter().map(line).collect();
+        format!("stateDiagram-v2\n    [*] --> Arriving\n{}    Closed --> [*]\n", lines.concat())
     }
 
     #[test]

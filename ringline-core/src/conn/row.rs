@@ -39,6 +39,8 @@ pub(crate) struct Conn {
     pub(crate) is_paused: bool,
     /// Reading waits for the outbox to come down.
     pub(crate) is_held: bool,
+    /// More is unread than the limit allows, but the handler is getting on with it.
+    pub(crate) is_stuffed: bool,
     /// Unread bytes are to be presented again although nothing has arrived.
     pub(crate) redeliver: bool,
     /// The peer ended its direction.
@@ -66,6 +68,7 @@ impl Conn {
             ops: Ops::default(),
             is_paused: false,
             is_held: false,
+            is_stuffed: false,
             redeliver: false,
             has_ended: false,
             end_told: false,
@@ -116,7 +119,7 @@ impl Conn {
     #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
         let open = match self.phase {
-            Phase::Open => !(self.is_paused || self.is_held && self.outbox.is_blocked()),
+            Phase::Open => !(self.is_paused || self.is_stuffed || self.is_held && self.outbox.is_blocked()),
             Phase::Flushing => self.ops.recv,
             Phase::Lingering => true,
             _ => false,

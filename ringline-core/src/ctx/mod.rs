@@ -56,7 +56,8 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
 
     /// Closes a connection in order: everything sent goes out, then our direction ends, then the
     /// peer gets [`linger`](crate::ConfigBuilder::linger) to end its own. Data that still arrives
-    /// is dropped. Does nothing if the connection is closing or gone.
+    /// is dropped. Does nothing if the connection is closing, gone, or not open yet: in
+    /// [`on_accept`](EventHandler::on_accept) the answer is [`Admit::Refuse`](crate::Admit::Refuse).
     pub fn close(&mut self, id: ConnId) {
         self.io.close(id, CloseReason::Closed);
     }
@@ -67,7 +68,8 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
         self.io.shutdown_write(id);
     }
 
-    /// Closes a connection now and drops what has not gone out. Does nothing if it is gone.
+    /// Closes a connection now and drops what has not gone out. Does nothing if it is gone or
+    /// not open yet.
     pub fn abort(&mut self, id: ConnId) {
         self.io.terminate(id, CloseReason::Aborted);
     }

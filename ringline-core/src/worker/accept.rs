@@ -2,7 +2,7 @@
 //!
 //! Each accept is an operation of its own, because only then does the peer's address come with it.
 //! A quiet listener has one accept in flight per worker, which makes workers take turns; a burst
-//! raises that number, unless this worker is ahead of the others already.
+//! raises that number. A worker that is ahead of the others accepts one at a time, with pauses.
 
 use super::Worker;
 use crate::backend::{Backend, Full};
@@ -19,6 +19,9 @@ use std::time::Duration;
 /// The first rest after an error that retrying at once would only repeat; doubles up to the last.
 const REST_FIRST: Duration = Duration::from_millis(10);
 const REST_LAST: Duration = Duration::from_secs(1);
+/// How long a worker that is ahead leaves the next connection to the others. Then it accepts one all
+/// the same, because they may be stuck, and because nobody would wake it when they are not.
+const REST_AHEAD: Duration = Duration::from_millis(1);
 /// How many more connections than the least busy worker a worker may have and still hurry.
 const LEAD_MAX: u32 = 16;
 
@@ -144,7 +147,7 @@ impl Acceptor {
             if taken == 0 {
                 continue;
             }
-            let hurries = taken >= source.target && !self.balance.is_ahead();
+            let hurries = taken >= source.target && !source.is_resting;
             source.target = if hurries { (source.target * 2).min(self.batch) } else { 1 };
         }
     }
@@ -200,16 +203,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// An accept has come home.
     pub(super) fn accepted(&mut self, tag: Tag, outcome: Outcome) {
-        let source = self.acceptor.land(tag.row);
-        let listener = self.acceptor.sources[source as usize].from.id;
+        let at = self.acceptor.land(tag.row);
+        let listener = self.acceptor.sources[at as usize].from.id;
         match outcome {
             Outcome::Accepted { fd, peer } => {
-                let source = &mut self.acceptor.sources[source as usize];
+                let source = &mut self.acceptor.sources[at as usize];
                 source.taken += 1;
                 source.rest = REST_FIRST;
                 self.admit(fd, peer, listener);
+                if self.acceptor.balance.is_ahead() {
+                    self.rest(at, REST_AHEAD);
+                }
             }
-            Outcome::Failed { errno, .. } => self.accept_failed(source, errno),
+            Outcome::Failed { errno, .. } => self.accept_failed(at, errno),
             outcome => unreachable!("an accept does not complete with {outcome:?}"),
         }
     }
@@ -265,15 +271,21 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             // Asking again at once would only fail again.
             _ => {
                 self.io.shard.accept_backoffs.increment();
-                let rests = &mut self.acceptor.sources[source as usize];
-                let rest = rests.rest;
-                rests.rest = (rest * 2).min(REST_LAST);
-                rests.target = 1;
-                if !std::mem::replace(&mut rests.is_resting, true) {
-                    let deadline_ms = self.io.clock.deadline_ms(rest);
-                    self.io.timers.arm(deadline_ms, Fired::AcceptAgain { listener: source });
-                }
+                let failing = &mut self.acceptor.sources[source as usize];
+                let rest = failing.rest;
+                failing.rest = (rest * 2).min(REST_LAST);
+                self.rest(source, rest);
             }
+        }
+    }
+
+    /// Starts no accept on a listener for a while.
+    fn rest(&mut self, source: u32, rest: Duration) {
+        let resting = &mut self.acceptor.sources[source as usize];
+        resting.target = 1;
+        if !std::mem::replace(&mut resting.is_resting, true) {
+            let deadline_ms = self.io.clock.deadline_ms(rest);
+            self.io.timers.arm(deadline_ms, Fired::AcceptAgain { listener: source });
         }
     }
 

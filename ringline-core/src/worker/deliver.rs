@@ -133,10 +133,22 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn expect(&mut self, id: ConnId, consumed: Consumed) {
         let inbox = &mut self.inboxes[id.row()];
         inbox.set_need(consumed.need);
-        if inbox.len().max(consumed.need) > self.inbox_limit {
+        let is_over = inbox.len() > self.inbox_limit;
+        // Over the limit because reading was paused: the handler gets on with it, and nothing more is
+        // received until it is back below.
+        let gets_on = is_over && consumed.bytes > 0 && inbox.is_ready();
+        if consumed.need > self.inbox_limit || is_over && !gets_on {
             self.io.shard.inbox_overflows.increment();
             let limit = Limit::Inbox { bytes: self.inbox_limit };
-            self.io.terminate(id, CloseReason::LimitExceeded(limit));
+            return self.io.terminate(id, CloseReason::LimitExceeded(limit));
+        }
+        if let Some(conn) = self.io.conns.get_mut(id)
+            && (conn.is_stuffed || gets_on)
+        {
+            conn.is_stuffed = gets_on;
+            conn.redeliver |= gets_on;
+            self.io.note(id);
+            self.io.mark(id);
         }
     }
 }

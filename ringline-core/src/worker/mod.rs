@@ -94,7 +94,6 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.flush();
         let wait = self.wait(at_most);
-        self.prompt = false;
         self.backend.enter(&self.io.stage, wait)?;
         self.io.stage.flip();
         self.io.clock.turn(self.backend.time_ms());
@@ -104,6 +103,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             completions += 1;
             self.complete(completion);
         }
+        // A send that was left in the queue has not been reported yet.
+        self.prompt &= !self.io.stage.is_empty();
         self.fire_timers();
         self.settle();
         self.acceptor.end_turn();

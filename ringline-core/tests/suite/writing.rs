@@ -149,6 +149,8 @@ fn a_stream_that_goes_on_from_completion_to_completion_does_not_stall() {
 fn a_completion_is_reported_even_if_nothing_else_happens() {
     const ONCE: Hooks = Hooks {
         on_open: |probe, cx, id| {
+            // Far away, so that a report that waits for it comes late.
+            probe.set_conn_timer(cx, id, ms(10_000), 1);
             probe.send(cx, id, b"hello");
         },
         ..Hooks::SINK
@@ -157,9 +159,18 @@ fn a_completion_is_reported_even_if_nothing_else_happens() {
         || Probe::new(ONCE),
         |world| {
             let (peer, id) = connect(world);
-            let reported = |world: &mut World<Probe>| events_of(world, id).contains(&Event::Sent(id, 1));
-            wait(world, "the completion", reported);
-            assert_eq!(world.read_exactly(peer, 5), b"hello");
+            for sends in 1..=20 {
+                let started = world.elapsed();
+                let reported =
+                    |world: &mut World<Probe>| events_of(world, id).contains(&Event::Sent(id, sends));
+                wait(world, "the completion", reported);
+                let took = world.elapsed() - started;
+                assert!(took < ms(5000), "send {sends} was reported after {took:?}");
+                assert_eq!(world.read_exactly(peer, 5), b"hello");
+                if sends < 20 {
+                    world.act(|probe, cx| probe.send(cx, id, b"hello"));
+                }
+            }
             leave(world, peer, id);
         },
     );

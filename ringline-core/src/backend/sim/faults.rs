@@ -59,7 +59,7 @@ pub enum Fault {
     /// An accept fails with `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EINTR`, `ECONNABORTED` or
     /// `ECANCELED`. The client stays in the backlog unless it has reset its connection.
     AcceptFails,
-    /// An accepted connection has no address that could be understood.
+    /// An accepted connection has no address that could be understood. Breaks the connection.
     NoAddress,
     /// Ending the sending direction fails with `ENOTCONN`, and nothing was ended. Breaks the
     /// connection.
@@ -103,7 +103,7 @@ impl Fault {
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.
     #[must_use]
     pub const fn breaks_connections(self) -> bool {
-        matches!(self, Self::FailedSend | Self::ConnectionReset | Self::ShutdownFails)
+        matches!(self, Self::FailedSend | Self::ConnectionReset | Self::NoAddress | Self::ShutdownFails)
     }
 }
 

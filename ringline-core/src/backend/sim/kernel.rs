@@ -24,7 +24,8 @@ impl Sim {
         }
         self.is_idle = false;
         let turn_us = self.dice.faults.turn_us_max;
-        let turn_us = u64::from(self.dice.below(turn_us.saturating_add(1)));
+        // Time never stands still, or a worker that never waits would stop it.
+        let turn_us = 1 + u64::from(self.dice.below(turn_us.saturating_add(1)));
         self.clock_us = self.clock_us.saturating_add(turn_us);
         self.begin_turn(self.turn + 1);
         let took_all = self.submit(stage);

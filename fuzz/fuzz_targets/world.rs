@@ -1,0 +1,30 @@
+//! A whole run of the simulated kernel in which the input decides: the faults and their seed, and then every choice of
+//! the peers and of the handler. The peers, the handler and the audit are those of `tests/sim_seeds`.
+//!
+//! The first eight bytes are the seed, the rest is the tape from which choices are taken.
+
+#![no_main]
+
+#[path = "../../ringline-core/tests/sim_seeds/chaos.rs"]
+mod chaos;
+#[path = "../tape.rs"]
+mod dice;
+#[path = "../../ringline-core/tests/sim_seeds/run.rs"]
+mod run;
+
+use libfuzzer_sys::{Corpus, fuzz_target};
+
+/// A longer tape gives no run that a shorter one could not.
+const TAPE_BYTES_MAX: usize = 4096;
+
+fuzz_target!(|input: &[u8]| -> Corpus {
+    let Some((seed, tape)) = input.split_first_chunk::<8>() else { return Corpus::Reject };
+    if tape.len() > TAPE_BYTES_MAX {
+        return Corpus::Reject;
+    }
+    dice::insert(tape);
+    // Panics on purpose are resumed unwinding, which passes by the fuzzer's hook; a failed check inside of a callback
+    // does not, although the worker would catch it.
+    run::run(u64::from_le_bytes(*seed), false, &run::Totals::default());
+    Corpus::Keep
+});
