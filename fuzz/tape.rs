@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod seeded;
 
+#[allow(unused_imports)]
 pub(crate) use seeded::{bytes, check};
 
 use std::cell::RefCell;
@@ -64,6 +65,7 @@ impl Dice {
     }
 
     /// Mostly small, now and then large.
+    #[allow(dead_code)]
     pub(crate) fn length(&mut self) -> usize {
         match self.below(20) {
             0 => 0,

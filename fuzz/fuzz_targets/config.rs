@@ -178,14 +178,14 @@ fn serve(mut world: World<Echo>, dice: &mut Dice) {
 }
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let Some((seed, tape)) = input.split_first_chunk::<8>() else { return Corpus::Reject };
+    let Some((seed, tape)) = input.split_first_chunk::<4>() else { return Corpus::Reject };
     dice::insert(tape);
     let mut dice = Dice::new(0);
     let (full, config) = config(&mut dice);
     let Ok(config) = config else { return Corpus::Reject };
     let faults = faults(&mut dice);
     let handler = Echo { full, closed: Vec::new() };
-    let world = World::simulated(&config, u64::from_le_bytes(*seed), faults, handler);
+    let world = World::simulated(&config, u32::from_le_bytes(*seed).into(), faults, handler);
     serve(world, &mut dice);
     Corpus::Keep
 });

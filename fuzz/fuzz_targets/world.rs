@@ -1,7 +1,7 @@
 //! A whole run of the simulated kernel in which the input decides: the faults and their seed, and then every choice of
 //! the peers and of the handler. The peers, the handler and the audit are those of `tests/sim_seeds`.
 //!
-//! The first eight bytes are the seed, the rest is the tape from which choices are taken.
+//! The first four bytes are the seed, the rest is the tape from which choices are taken.
 
 #![no_main]
 
@@ -10,6 +10,7 @@ mod chaos;
 #[path = "../tape.rs"]
 mod dice;
 #[path = "../../ringline-core/tests/sim_seeds/run.rs"]
+#[allow(dead_code)]
 mod run;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -18,13 +19,13 @@ use libfuzzer_sys::{Corpus, fuzz_target};
 const TAPE_BYTES_MAX: usize = 4096;
 
 fuzz_target!(|input: &[u8]| -> Corpus {
-    let Some((seed, tape)) = input.split_first_chunk::<8>() else { return Corpus::Reject };
+    let Some((seed, tape)) = input.split_first_chunk::<4>() else { return Corpus::Reject };
     if tape.len() > TAPE_BYTES_MAX {
         return Corpus::Reject;
     }
     dice::insert(tape);
     // Panics on purpose are resumed unwinding, which passes by the fuzzer's hook; a failed check inside of a callback
     // does not, although the worker would catch it.
-    run::run(u64::from_le_bytes(*seed), false, &run::Totals::default());
+    run::run(u32::from_le_bytes(*seed).into(), false, &run::Totals::default());
     Corpus::Keep
 });

@@ -3,6 +3,8 @@
 //! Every command ends with status 0 only if all that it looked at was right.
 
 mod artifacts;
+#[cfg(test)]
+mod faults;
 mod smoke;
 mod tidy;
 

@@ -105,7 +105,7 @@ impl Server {
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let seats = self.seats()?;
-        self.check_open_files()?;
+        self.check_open_files(seats.len())?;
         let factory = Arc::new(factory);
         let balance = Balance::new(seats.len());
         let (report, reports) = bounded(seats.len());
@@ -190,10 +190,11 @@ impl Server {
         Ok((0..workers).map(|worker| Seat { worker, workers, cpu: cpu(worker) }).collect())
     }
 
-    /// The table of descriptors may not be larger than the limit of open files.
-    fn check_open_files(&self) -> Result<(), LaunchError> {
+    /// The table of descriptors may not be larger than the limit of open files, and on old kernels
+    /// the connections of all workers together need that many.
+    fn check_open_files(&self, workers: usize) -> Result<(), LaunchError> {
         let files = u64::from(Setup::new(&self.config).files);
-        let needed = files + PROCESS_FILES;
+        let needed = files * workers as u64 + PROCESS_FILES;
         let limit = if self.config.raises_open_files() {
             limits::raise_open_files(needed)
         } else {

@@ -144,8 +144,24 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
-        let setup = Setup::new(config);
-        let backend = Uring::new(&setup, Arc::new(EventFd::new()?))?;
+        Self::on_loopback(config, &Setup::new(config), handler)
+    }
+
+    /// The same without the features that kernels before 6.12 and 6.13 lack, whatever kernel runs.
+    ///
+    /// # Errors
+    ///
+    /// What kept the ring or the listening socket from being made.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
+        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler)
+    }
+
+    fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
+        let backend = Uring::new(setup, Arc::new(EventFd::new()?))?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
         let peers = Loopback::new(listener.local_addr());

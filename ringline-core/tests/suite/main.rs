@@ -39,8 +39,12 @@ const PACE_STEPS_MAX: usize = 20_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     Simulated,
-    Faulty { seed: u64 },
+    Faulty {
+        seed: u64,
+    },
     Real,
+    /// The real kernel without what those before 6.13 lack.
+    Old,
 }
 
 impl Kernel {
@@ -49,12 +53,16 @@ impl Kernel {
             return vec![Self::Faulty { seed: seed.parse().expect("a seed is a number") }];
         }
         let faulty = SEEDS.map(|seed| Self::Faulty { seed });
-        [Self::Simulated].into_iter().chain(faulty).chain([Self::Real]).collect()
+        [Self::Simulated].into_iter().chain(faulty).chain([Self::Real, Self::Old]).collect()
     }
 
     /// A smaller size for a kernel that hands out a few bytes at a time.
     fn size(self, faulty: usize, others: usize) -> usize {
         if self.is_faulty() { faulty } else { others }
+    }
+
+    pub(crate) fn is_simulated(self) -> bool {
+        matches!(self, Self::Simulated | Self::Faulty { .. })
     }
 
     fn is_faulty(self) -> bool {
@@ -77,6 +85,7 @@ impl Kernel {
             Self::Simulated => World::simulated(config, 1, Faults::none(), probe),
             Self::Faulty { seed } => World::simulated(config, seed, self.faults(), probe),
             Self::Real => World::loopback(config, probe).expect("a ring and a listener"),
+            Self::Old => World::loopback_as_on_old_kernels(config, probe).expect("a ring and a listener"),
         }
     }
 
@@ -124,7 +133,7 @@ fn on_every_kernel_with(
     for kernel in Kernel::all() {
         if let Err(panic) = kernel.run(&config, &make, &scenario, false) {
             eprintln!("this was {kernel:?} with {:?}", kernel.faults());
-            if kernel != Kernel::Real {
+            if kernel.is_simulated() {
                 // The same run once more, this time with a trace.
                 let _ = kernel.run(&config, &make, &scenario, true);
             }

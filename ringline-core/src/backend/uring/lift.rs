@@ -2,7 +2,7 @@
 
 use super::Uring;
 use super::ring::Cqe;
-use crate::op::{Completion, Kind, Outcome, Tag, UserData};
+use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
 use io_uring::cqueue;
 
 /// Proof that an operation has completed for the last time, so that its memory is free.
@@ -68,7 +68,11 @@ impl Uring {
     fn lift_accept(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
         let peer = self.in_flight.reclaim_address(tag.row, proof).map(Box::new);
         match u32::try_from(result) {
-            Ok(slot) => Outcome::Accepted { fd: crate::op::Fd(slot), peer },
+            Ok(number) => {
+                let fd = Fd(number);
+                self.descriptors.opened(fd);
+                Outcome::Accepted { fd, peer }
+            }
             Err(_) => Outcome::Failed { errno: -result, block: None },
         }
     }

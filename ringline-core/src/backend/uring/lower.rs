@@ -17,8 +17,8 @@ impl Uring {
         match op {
             Op::SendNow { fd, span } => self.lower_send_now(user_data, fd, span, stage),
             Op::Recv { fd } => {
-                let entry = opcode::RecvMulti::new(Fixed(fd.0), super::buf_ring::GROUP).build();
-                self.submit(user_data, entry);
+                let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
+                self.submit(user_data, entry.flags(self.descriptors.flags()));
             }
             op => self.lower_rare(user_data, op),
         }
@@ -38,10 +38,10 @@ impl Uring {
         assert!(anchor.contains(bytes), "a ring serves one stage");
         let start = bytes.as_ptr();
         let complaint = self.staged.add(user_data, span.len, self.ring.position());
-        let entry = opcode::Send::new(Fixed(fd.0), start, span.len)
+        let entry = opcode::Send::new(raw(fd), start, span.len)
             .flags(SEND | libc::MSG_DONTWAIT)
             .build()
-            .flags(squeue::Flags::SKIP_SUCCESS)
+            .flags(squeue::Flags::SKIP_SUCCESS | self.descriptors.flags())
             .user_data(complaint.bits());
         // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry, that is
         // inside our own `enter`, and never again. They lie in the stage, whose memory `self.stage`
@@ -58,16 +58,30 @@ impl Uring {
         let entry = match op {
             Op::Send { fd, block } => {
                 let (start, len) = self.in_flight.lend_block(row, block);
-                opcode::Send::new(Fixed(fd.0), start, len as u32).flags(SEND).build()
+                let entry = opcode::Send::new(raw(fd), start, len as u32).flags(SEND).build();
+                entry.flags(self.descriptors.flags())
             }
             Op::Accept { listener } => {
                 let (storage, len) = self.in_flight.lend_address(row);
-                opcode::Accept::new(RawFd(listener), storage, len)
-                    .file_index(Some(DestinationSlot::auto_target()))
-                    .build()
+                let accept = opcode::Accept::new(RawFd(listener), storage, len);
+                if self.descriptors.is_direct() {
+                    accept.file_index(Some(DestinationSlot::auto_target())).build()
+                } else {
+                    accept.flags(libc::SOCK_CLOEXEC).build()
+                }
             }
-            Op::ShutdownWrite { fd } => opcode::Shutdown::new(Fixed(fd.0), libc::SHUT_WR).build(),
-            Op::Close { fd } => opcode::Close::new(Fixed(fd.0)).build(),
+            Op::ShutdownWrite { fd } => {
+                let entry = opcode::Shutdown::new(raw(fd), libc::SHUT_WR).build();
+                entry.flags(self.descriptors.flags())
+            }
+            Op::Close { fd } => {
+                self.descriptors.closing(fd);
+                if self.descriptors.is_direct() {
+                    opcode::Close::new(Fixed(fd.0)).build()
+                } else {
+                    opcode::Close::new(raw(fd)).build()
+                }
+            }
             Op::Cancel { target } => {
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
@@ -83,6 +97,12 @@ impl Uring {
         // last completion; receives name a group of buffers that `buffers` owns.
         unsafe { self.ring.push(&entry.user_data(user_data.bits())) };
     }
+}
+
+/// The number alone; the entry's flags say what it counts.
+#[inline]
+fn raw(fd: Fd) -> RawFd {
+    RawFd(fd.0 as i32)
 }
 
 fn fits(kind: Kind, op: &Op) -> bool {

@@ -5,6 +5,7 @@
 //! silence, once the kernel has consumed their entries, is their success (`staged`).
 
 mod buf_ring;
+mod descriptors;
 mod error;
 mod in_flight;
 mod lift;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::op::{Completion, Kind, Op, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
+use descriptors::Descriptors;
 use in_flight::InFlight;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
@@ -45,6 +47,8 @@ pub(crate) struct Setup {
     pub(crate) buffer_bytes: u32,
     /// Use buffers that the kernel fills bit by bit, if it can.
     pub(crate) incremental: bool,
+    /// Use descriptors of the ring's own, if closing them works as it should.
+    pub(crate) direct: bool,
 }
 
 impl Setup {
@@ -55,7 +59,13 @@ impl Setup {
             buffers: config.receive_buffers(),
             buffer_bytes: config.receive_buffer_bytes(),
             incremental: true,
+            direct: true,
         }
+    }
+
+    /// What kernels before 6.12 have.
+    pub(crate) fn as_on_old_kernels(config: &Config) -> Self {
+        Self { incremental: false, direct: false, ..Self::new(config) }
     }
 }
 
@@ -64,6 +74,7 @@ impl Setup {
 pub(crate) struct Uring {
     ring: Ring,
     buffers: BufRing,
+    descriptors: Descriptors,
     in_flight: InFlight,
     staged: StagedSends,
     /// Completions of the last enter, and how many of them were handed out.
@@ -81,12 +92,17 @@ impl Uring {
     /// Sets a ring up on the thread that will use it. Signals on `wake` interrupt waiting.
     pub(crate) fn new(setup: &Setup, wake: Arc<EventFd>) -> Result<Self, RingError> {
         let (mut ring, no_sqarray) = Ring::new(setup.entries)?;
-        ring.register_files(setup.files)?;
+        let descriptors = Descriptors::new(&mut ring, setup.files, setup.direct)?;
         let buffers = BufRing::new(&mut ring, setup)?;
-        let capabilities = Capabilities::new(buffers.is_incremental(), no_sqarray);
+        let capabilities = Capabilities {
+            incremental_buffers: buffers.is_incremental(),
+            direct_descriptors: descriptors.is_direct(),
+            direct_submission: no_sqarray,
+        };
         Ok(Self {
             ring,
             buffers,
+            descriptors,
             in_flight: InFlight::default(),
             staged: StagedSends::default(),
             batch: Vec::new(),

@@ -9,14 +9,12 @@ pub struct Capabilities {
     /// Receive buffers are filled bit by bit (kernel 6.12), so that a few large ones serve small
     /// and large messages alike. Without it each receive takes a buffer of its own.
     pub incremental_buffers: bool,
+    /// Sockets live in a table of the ring instead of that of the process (kernel 6.13; before that,
+    /// closing such a socket could be delayed for as long as any other connection was idle). Without
+    /// it every connection counts towards the process's limit of open files.
+    pub direct_descriptors: bool,
     /// The submission queue goes without an index array (kernel 6.6).
     pub direct_submission: bool,
-}
-
-impl Capabilities {
-    pub(super) fn new(incremental_buffers: bool, direct_submission: bool) -> Self {
-        Self { incremental_buffers, direct_submission }
-    }
 }
 
 impl fmt::Display for Capabilities {
@@ -24,8 +22,9 @@ impl fmt::Display for Capabilities {
         let yes_no = |has| if has { "yes" } else { "no" };
         write!(
             f,
-            "io_uring: incremental buffers {}, direct submission {}",
+            "io_uring: incremental buffers {}, direct descriptors {}, direct submission {}",
             yes_no(self.incremental_buffers),
+            yes_no(self.direct_descriptors),
             yes_no(self.direct_submission)
         )
     }

@@ -85,6 +85,11 @@ impl Ring {
         self.submitter.register_files_sparse(files).map_err(|error| RingError::from_files(error, files))
     }
 
+    pub(super) fn unregister_files(&mut self) {
+        // Without a table there is nothing to take back.
+        let _ = self.submitter.unregister_files();
+    }
+
     /// For registrations that need more than a number.
     pub(super) fn submitter(&self) -> &Submitter<'static> {
         &self.submitter

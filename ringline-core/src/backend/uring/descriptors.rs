@@ -1,0 +1,113 @@
+//! Which kind of descriptor a ring's sockets have.
+//!
+//! Direct descriptors live in a table of the ring and cost nothing to look up. Up to kernel 6.12,
+//! however, a socket that was closed there goes on living until every operation that was started
+//! before on the same ring has ended, such as a receive on an idle connection: its peer would not
+//! see the end for hours. There a ring uses ordinary descriptors of the process, and this is what
+//! keeps track of them, so that none outlives the ring.
+#![allow(unsafe_code)]
+
+use super::error::RingError;
+use super::ring::Ring;
+use crate::backend::Wait;
+use crate::op::Fd;
+use io_uring::types::{CancelBuilder, Fixed};
+use io_uring::{opcode, squeue};
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// The sockets of a ring, by kind.
+#[derive(Debug)]
+pub(super) enum Descriptors {
+    /// Rows of the ring's own table.
+    Direct,
+    /// Descriptors of the process: these are open and ours.
+    Plain { open: BTreeSet<u32> },
+}
+
+impl Descriptors {
+    /// Direct descriptors if closing one ends the socket at once.
+    pub(super) fn new(ring: &mut Ring, rows: u32, allow_direct: bool) -> Result<Self, RingError> {
+        if allow_direct {
+            ring.register_files(rows)?;
+            if closes_promptly(ring).unwrap_or(false) {
+                return Ok(Self::Direct);
+            }
+            ring.unregister_files();
+        }
+        Ok(Self::Plain { open: BTreeSet::new() })
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct)
+    }
+
+    /// The flags of an entry that names one of these sockets.
+    #[inline]
+    pub(super) fn flags(&self) -> squeue::Flags {
+        if self.is_direct() { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() }
+    }
+
+    /// The kernel has handed out a socket.
+    pub(super) fn opened(&mut self, fd: Fd) {
+        if let Self::Plain { open } = self {
+            open.insert(fd.0);
+        }
+    }
+
+    /// The kernel is being asked to close a socket.
+    pub(super) fn closing(&mut self, fd: Fd) {
+        if let Self::Plain { open } = self {
+            open.remove(&fd.0);
+        }
+    }
+}
+
+impl Drop for Descriptors {
+    fn drop(&mut self) {
+        if let Self::Plain { open } = self {
+            for &fd in open.iter() {
+                // SAFETY: the kernel handed this descriptor out to an accept of ours, nobody else was
+                // told of it except as a number, and no close of it was submitted.
+                drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
+            }
+        }
+    }
+}
+
+/// Whether the peer of a closed socket sees the end while an older operation on another socket is
+/// still waiting. Uses the first two rows of the table.
+fn closes_promptly(ring: &mut Ring) -> std::io::Result<bool> {
+    let (busy, _busy_peer) = UnixStream::pair()?;
+    let (closed, mut peer) = UnixStream::pair()?;
+    peer.set_nonblocking(true)?;
+    ring.submitter().register_files_update(0, &[busy.as_raw_fd(), closed.as_raw_fd()])?;
+    drop((busy, closed));
+    let waiting = opcode::PollAdd::new(Fixed(0), libc::POLLIN as u32).build();
+    let close = opcode::Close::new(Fixed(1)).build();
+    // SAFETY: neither entry names memory.
+    unsafe {
+        ring.push(&waiting);
+        ring.push(&close);
+    }
+    ring.enter(Wait::No)?;
+    let is_prompt = match peer.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+        Err(error) => return Err(error),
+    };
+    let cancel = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+    // SAFETY: the entry names no memory.
+    unsafe { ring.push(&cancel) };
+    let mut left = 3;
+    while left > 0 {
+        ring.drain(|_| left -= 1);
+        if left > 0 {
+            ring.enter(Wait::For(std::time::Duration::from_millis(10)))?;
+        }
+    }
+    ring.submitter().register_files_update(0, &[-1])?;
+    Ok(is_prompt)
+}
