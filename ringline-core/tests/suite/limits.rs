@@ -2,7 +2,7 @@
 
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{
-    Kernel, assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
+    assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
     on_every_kernel_with, pace, pattern, read_to_end, wait, wait_closed, wait_over,
 };
 use ringline_core::testing::{Fault, Faults, World};
