@@ -48,8 +48,8 @@ fn note(bytes: usize) {
     }
 }
 
-// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract;
-// counting touches only numbers that are in place already.
+// SAFETY: the system's allocator keeps the contract, and every call is passed on to it unchanged.
+// Counting touches only numbers that are in place already.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());

@@ -3,6 +3,7 @@
 //!
 //! The tests run one at a time, because some of them count the threads and the descriptors of the process.
 
+use ringline_core::metrics::Snapshot;
 use ringline_core::testing::{Faults, PeerId, World};
 use ringline_core::{
     Admit, Config, ConfigBuilder, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Running, Server,
@@ -101,6 +102,14 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("Linux has /proc").count()
 }
 
+/// Writes a command and waits until it shows in a count of the worker's.
+fn tell(running: &Running, peer: &mut TcpStream, command: &[u8], count: fn(&Snapshot) -> u64) {
+    let count = || count(&running.metrics().snapshot());
+    let before = count();
+    peer.write_all(command).expect("the server reads");
+    wait_until("the worker has done as told", || count() > before);
+}
+
 /// Panics unless the only worker comes to rest and stays asleep.
 fn assert_sleeps(running: &Running, while_what: &str) {
     let turns = || running.metrics().snapshot().turns;
@@ -164,21 +173,20 @@ fn who_waits_for_a_peer_sleeps() {
 
     let mut paused = connect(&running);
     paused.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket option");
-    paused.write_all(b"p").expect("the server reads");
-    thread::sleep(Duration::from_millis(100));
+    tell(&running, &mut paused, b"p", |counted| counted.reads_pauses);
     assert!(paused.write_all(&vec![b'x'; MUCH]).is_err(), "the peer is made to wait");
     assert_sleeps(&running, "a peer floods a connection that does not read");
 
     let mut needing = connect(&running);
-    needing.write_all(b"n").expect("the server reads");
+    tell(&running, &mut needing, b"n", |counted| counted.receives);
     assert_sleeps(&running, "a handler needs more than there is");
 
     let mut deaf = connect(&running);
-    deaf.write_all(b"m").expect("the server reads");
+    tell(&running, &mut deaf, b"m", |counted| counted.sends);
     assert_sleeps(&running, "a peer does not read");
 
     let mut ended = connect(&running);
-    ended.write_all(b"m").expect("the server reads");
+    tell(&running, &mut ended, b"m", |counted| counted.sends);
     ended.shutdown(Shutdown::Write).expect("it is connected");
     assert_sleeps(&running, "a peer has ended its direction and does not read");
 

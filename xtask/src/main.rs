@@ -5,6 +5,7 @@
 mod artifacts;
 #[cfg(test)]
 mod faults;
+mod mutants;
 mod smoke;
 mod tidy;
 
@@ -42,6 +43,15 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Breaks the core in one place after the other, in a copy, and wants a test to notice each time.
+    Mutants {
+        /// Tries only this breakage; may be given several times.
+        #[arg(long)]
+        only: Vec<String>,
+        /// Only prints what there is.
+        #[arg(long)]
+        list: bool,
+    },
     /// Reads the JSON messages of `cargo test --no-run` from standard input; prints `name<TAB>path` for each test binary.
     TestBinaries,
 }
@@ -51,6 +61,11 @@ fn main() -> ExitCode {
         Command::Tidy { root } => tidy::run(&root.unwrap_or_else(repository)),
         Command::Smoke { command } => smoke::one(&command),
         Command::SmokeExamples { release } => smoke::examples(&repository(), release),
+        Command::Mutants { list: true, .. } => {
+            mutants::list();
+            Ok(())
+        }
+        Command::Mutants { only, list: false } => mutants::run(&repository(), &only),
         Command::TestBinaries => artifacts::print_tests(),
     };
     match done {
