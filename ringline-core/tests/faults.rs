@@ -248,3 +248,23 @@ fn a_lack_of_receive_buffers_costs_turns_in_proportion_to_the_bytes() {
     world.shut_down(Duration::ZERO);
     world.finish();
 }
+
+#[test]
+fn peers_that_have_ended_and_do_not_read_hold_no_threads_of_the_kernel() {
+    const PEERS: usize = 12;
+    let _alone = alone();
+    let running = launch(config());
+    let mut peers = Vec::new();
+    for _ in 0..PEERS {
+        let mut peer = connect(&running);
+        peer.write_all(b"m").expect("the server reads");
+        peer.shutdown(Shutdown::Write).expect("it is connected");
+        peers.push(peer);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let held = threads("iou-wrk-").len();
+    assert!(held <= PEERS / 2, "{held} threads of the kernel for {PEERS} connections");
+    drop(peers);
+    assert_serves(&running);
+    drop(running);
+}

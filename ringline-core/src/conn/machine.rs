@@ -98,13 +98,14 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
 
 #[inline]
 fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
-    let waited = conn.outbox.is_waiting();
+    let waited = conn.ops.send_waits;
     let (bytes, block, errno) = match outcome {
         Outcome::Sent { bytes, block } => (bytes as usize, block, 0),
         Outcome::Failed { errno, block } => (0, block, errno),
         outcome => unreachable!("a send does not complete with {outcome:?}"),
     };
     conn.ops.send_cancelled = false;
+    conn.ops.send_waits = false;
     let before = conn.outbox.pending();
     let fresh = conn.outbox.complete(bytes, block, memory.stage, memory.pool);
     debug_assert_eq!(conn.outbox.pending() + bytes, before);

@@ -158,9 +158,10 @@ impl Outbox {
         (self.accepted, fresh)
     }
 
-    /// The next operation, if none is in flight and something waits.
+    /// The next operation, if none is in flight and something is queued. What the socket has refused
+    /// once `waits` for room, or is tried again.
     #[inline]
-    pub(crate) fn next_op(&mut self, fd: Fd) -> Option<Op> {
+    pub(crate) fn next_op(&mut self, fd: Fd, waits: bool) -> Option<Op> {
         if self.flight != Flight::None {
             return None;
         }
@@ -173,7 +174,7 @@ impl Outbox {
         let block = self.blocks.pop_front()?;
         self.flight = Flight::Waiting;
         self.flight_ends = block.ends();
-        Some(Op::Send { fd, block })
+        Some(Op::Send { fd, block, waits })
     }
 
     /// An operation from [`Outbox::next_op`] that the submission queue had no room for.
@@ -295,11 +296,6 @@ impl Outbox {
     #[inline]
     pub(crate) fn is_flying(&self) -> bool {
         self.flight != Flight::None
-    }
-
-    /// Whether a send in flight may stay there for long.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.flight == Flight::Waiting
     }
 
     /// Whether nothing is queued and nothing is in flight.

@@ -43,7 +43,7 @@ impl Bench {
 
     /// One operation of which the socket takes at most `room` bytes, with sends while it flies.
     fn fly(&mut self, room: usize, meanwhile: &[usize]) {
-        let Some(op) = self.outbox.next_op(FD) else { return };
+        let Some(op) = self.outbox.next_op(FD, true) else { return };
         self.stage.flip();
         for &len in meanwhile {
             self.send(len);
@@ -127,9 +127,9 @@ fn sends_of_one_turn_leave_as_one_operation() {
     for _ in 0..16 {
         bench.send(10);
     }
-    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD) else { panic!("staged") };
+    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD, true) else { panic!("staged") };
     assert_eq!(span.len, 160);
-    assert!(bench.outbox.next_op(FD).is_none(), "one send in flight at a time");
+    assert!(bench.outbox.next_op(FD, true).is_none(), "one send in flight at a time");
 }
 
 #[test]

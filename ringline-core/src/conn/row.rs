@@ -23,6 +23,8 @@ pub(crate) struct Ops {
     pub(crate) recv: bool,
     pub(crate) cancel_recv: bool,
     pub(crate) cancel_send: bool,
+    /// The send in flight waits for room, for as long as that takes.
+    pub(crate) send_waits: bool,
     /// The send in flight was cancelled already; one cancel is enough.
     pub(crate) send_cancelled: bool,
     pub(crate) close: bool,
@@ -55,6 +57,9 @@ pub(crate) struct Conn {
     pub(crate) reason: Option<CloseReason>,
     /// The first of this connection's timers.
     pub(crate) timers: Option<TimerId>,
+    /// When to try again to send to a peer that has ended, and how many times that was in vain.
+    pub(crate) retry_timer: Option<TimerId>,
+    pub(crate) retries: u8,
     /// Bounds the time that closing takes.
     pub(crate) close_timer: Option<TimerId>,
 }
@@ -77,6 +82,8 @@ impl Conn {
             outbox: Outbox::new(),
             reason: None,
             timers: None,
+            retry_timer: None,
+            retries: 0,
             close_timer: None,
         }
     }

@@ -198,7 +198,7 @@ impl Io {
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let mut conn = self.conns.remove(id)?;
         self.timers.cancel_all(&mut conn.timers);
-        if let Some(timer) = conn.close_timer.take() {
+        for timer in [conn.close_timer.take(), conn.retry_timer.take()].into_iter().flatten() {
             self.timers.cancel(timer, &mut self.conns);
         }
         self.queued -= conn.outbox.discard(&mut self.stage, &mut self.pool);

@@ -27,9 +27,9 @@ pub(crate) enum Op {
     /// (`EAGAIN` when the socket took nothing), at the latest when `Backend::enter` has returned and
     /// the operation was not left in the submission queue.
     SendNow { fd: Fd, span: Span },
-    /// Sends the unsent rest of a block and waits for room. Completes with `Sent` or `Failed`, and
-    /// the block comes back with it.
-    Send { fd: Fd, block: Block },
+    /// Sends the unsent rest of a block. Waits for room until all of it is out, or takes what the
+    /// socket takes at once. Completes with `Sent` or `Failed`, and the block comes back with it.
+    Send { fd: Fd, block: Block, waits: bool },
     /// Ends the sending direction. Completes with `Done` or `Failed`.
     ShutdownWrite { fd: Fd },
     /// Gives the socket back. The last operation a descriptor ever sees. Completes with `Done` or

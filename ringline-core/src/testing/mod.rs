@@ -390,7 +390,7 @@ impl<H: EventHandler> World<H> {
     /// Begins the orderly end, as [`Running::shutdown`](crate::Running::shutdown) does.
     pub fn shut_down(&mut self, within: Duration) {
         on_worker!(self, worker => {
-            let deadline = worker.io.clock.now() + within;
+            let deadline = worker.io.clock.now() + within.min(Duration::from_secs(100 * 365 * 86_400));
             worker.shut_down(deadline);
         });
     }

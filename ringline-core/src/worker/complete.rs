@@ -51,6 +51,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     // A closing connection whose peer takes bytes gets more time.
                     self.io.restart_close_timer(id, self.io.close_timeout);
                 }
+                if !is_whole && self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
+                    self.send_later(id, bytes);
+                }
                 self.report_sent(id);
             }
             Event::Broken(reason) => self.io.terminate(id, reason),

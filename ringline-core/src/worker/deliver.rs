@@ -52,7 +52,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Tells the handler once that nothing more will arrive, when it has seen everything that did.
     pub(super) fn deliver_end(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        if !conn.has_ended || conn.end_told || !conn.delivers() {
+        // An outbox that is high holds data back, but not the end if there is no data to be shown.
+        let is_next = conn.delivers()
+            || conn.phase == Phase::Open && !conn.is_paused && !self.inboxes[id.row()].is_ready();
+        if !conn.has_ended || conn.end_told || !is_next {
             return;
         }
         conn.end_told = true;

@@ -2,9 +2,15 @@
 
 use super::Worker;
 use crate::backend::{Backend, Full};
-use crate::conn::{CloseReason, Conn, ConnId, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Fired, Limit, Phase, PhaseEvent, WriteEnd};
 use crate::handler::EventHandler;
 use crate::op::{Kind, Op, UserData};
+use std::time::Duration;
+
+/// How long to leave a full socket alone when waiting for room is not possible; doubles while the peer
+/// takes nothing, this many times at most.
+const RETRY: Duration = Duration::from_millis(10);
+const RETRY_DOUBLINGS: u8 = 6;
 
 /// The submission queue has no room; the connection stays on the list.
 struct OutOfRoom;
@@ -32,6 +38,28 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.spare = dirty;
     }
 
+    /// Tries again in a while to send to a peer that has ended.
+    ///
+    /// The kernel cannot wait for room on such a socket: the end of the peer looks like room to it, so
+    /// it would block a thread of its own for each.
+    pub(super) fn send_later(&mut self, id: ConnId, took: usize) {
+        if let Some(conn) = self.io.conns.get_mut(id)
+            && conn.retry_timer.is_none()
+        {
+            conn.retries = if took > 0 { 0 } else { (conn.retries + 1).min(RETRY_DOUBLINGS) };
+            let deadline_ms = self.io.clock.deadline_ms(RETRY * (1 << conn.retries));
+            conn.retry_timer = Some(self.io.timers.arm(deadline_ms, Fired::SendAgain(id)));
+        }
+    }
+
+    /// It is time to try.
+    pub(super) fn send_again(&mut self, id: ConnId) {
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.retry_timer = None;
+            self.io.mark(id);
+        }
+    }
+
     /// An orderly close has run out of time.
     pub(super) fn close_timed_out(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
@@ -50,15 +78,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         if conn.phase.is_active()
-            && let Some(op) = conn.outbox.next_op(conn.fd)
+            && conn.retry_timer.is_none()
+            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended)
         {
             // Something may hang on it: then say when it is done, even if nothing else happens.
             self.prompt |= self.io.observes_sends || !conn.is_steady();
             let user_data = UserData::new(Kind::Send, id.generation, id.row);
+            let waits = matches!(op, Op::Send { waits: true, .. });
             if let Err(Full(op)) = self.backend.push(user_data, op, &self.io.stage) {
                 conn.outbox.put_back(op);
                 return Err(OutOfRoom);
             }
+            conn.ops.send_waits = waits;
         }
         if !conn.is_steady() {
             self.flush_rest(id)?;
@@ -74,6 +105,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.flush_phase(id);
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
+        // A send that waits for a peer that has ended would keep a thread of the kernel busy.
+        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
+            self.cancel_send(id)?;
+        }
         self.flush_join(id)
     }
 
@@ -161,7 +196,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     fn cancel_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let wants = |conn: &Conn| conn.outbox.is_waiting() && !conn.ops.send_cancelled;
+        let wants = |conn: &Conn| conn.ops.send_waits && !conn.ops.send_cancelled;
         if !self.io.conns.get(id).is_some_and(wants) {
             return Ok(());
         }

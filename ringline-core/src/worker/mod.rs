@@ -161,6 +161,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::Worker(key) => self.timer_handler(key),
                 Fired::Conn(id, key) => self.fire_conn_timer(id, key),
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
+                Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
                 Fired::Tick => self.fire_tick(),

@@ -129,23 +129,32 @@ impl Sim {
         self.chores.push(Chore { turn, task: Task::Expire { target, serial: flight.serial } });
     }
 
-    /// Ends an operation with `ECANCELED`.
+    /// Ends an operation with `ECANCELED`, or, for a send of which a part has left, with that part.
     fn end_early(&mut self, target: UserData, flight: Flight) {
         let mut more = false;
-        let mut block = None;
+        let mut sending = None;
         if let Some(fd) = flight.fd {
             let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");
             if flight.role == Role::Recv {
                 socket.receive = None;
                 more = self.dice.strikes(Fault::CancelledWithMore);
             } else {
-                block = socket.send.take().map(|Sending { block, .. }| block);
+                sending = socket.send.take();
             }
         } else {
             for listener in &mut self.network.listeners {
                 listener.accepts.retain(|&accept| accept != target);
             }
         }
-        self.post(target, Outcome::Failed { errno: libc::ECANCELED, block }, more);
+        let outcome = match sending {
+            Some(Sending { block, done, .. }) if done > 0 => {
+                Outcome::Sent { bytes: done as u32, block: Some(block) }
+            }
+            sending => {
+                let block = sending.map(|Sending { block, .. }| block);
+                Outcome::Failed { errno: libc::ECANCELED, block }
+            }
+        };
+        self.post(target, outcome, more);
     }
 }

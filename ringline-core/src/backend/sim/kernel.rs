@@ -159,7 +159,8 @@ impl Sim {
                 let outcome = self.send_now(fd, &staged);
                 self.finish_staged(user_data, outcome, span, staged);
             }
-            Op::Send { fd, block } => self.begin_send(user_data, fd, block),
+            Op::Send { fd, block, waits: true } => self.begin_send(user_data, fd, block),
+            Op::Send { fd, block, waits: false } => self.try_send(user_data, fd, block),
             Op::ShutdownWrite { fd } => self.begin_shutdown(user_data, fd),
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),

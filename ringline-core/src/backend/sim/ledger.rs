@@ -161,7 +161,7 @@ impl Ledger {
                 refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
                 refuse(span.len == 0, "a send has something to send", tag)
             }
-            Op::Send { fd, block } => {
+            Op::Send { fd, block, .. } => {
                 refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
                 refuse(block.unsent().is_empty(), "a send has something to send", tag)
             }

@@ -26,6 +26,16 @@ impl Sim {
         self.network.touch(fd);
     }
 
+    /// Sends what there is room for of a block, and gives the block back.
+    pub(super) fn try_send(&mut self, user_data: UserData, fd: Fd, block: Block) {
+        let outcome = match self.send_now(fd, block.unsent()) {
+            Outcome::Sent { bytes, .. } => Outcome::Sent { bytes, block: Some(block) },
+            Outcome::Failed { errno, .. } => Outcome::Failed { errno, block: Some(block) },
+            outcome => outcome,
+        };
+        self.post(user_data, outcome, false);
+    }
+
     /// Sends what there is room for, now.
     pub(super) fn send_now(&mut self, fd: Fd, bytes: &[u8]) -> Outcome {
         let (_, link) = self.network.socket(fd).expect("the ledger says that it is open");

@@ -89,7 +89,7 @@ impl Rig {
     }
 
     fn send(&mut self, row: u32, fd: Fd, bytes: &[u8]) {
-        self.push(Kind::Send, row, Op::Send { fd, block: block(bytes) });
+        self.push(Kind::Send, row, Op::Send { fd, block: block(bytes), waits: true });
     }
 
     fn cancel(&mut self, kind: Kind, row: u32, target: Kind) {

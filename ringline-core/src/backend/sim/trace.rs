@@ -60,7 +60,7 @@ impl Trace {
 /// An operation without the bytes that it owns.
 pub(super) fn describe(op: &Op) -> String {
     match op {
-        Op::Send { fd, block } => format!("Send {{ {fd:?}, {} bytes }}", block.unsent().len()),
+        Op::Send { fd, block, .. } => format!("Send {{ {fd:?}, {} bytes }}", block.unsent().len()),
         op => format!("{op:?}"),
     }
 }

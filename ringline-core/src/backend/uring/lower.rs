@@ -56,9 +56,10 @@ impl Uring {
         // What an operation lends comes back by its kind, so the two must belong together.
         assert!(fits(kind, &op), "{kind:?} does not fit {op:?}");
         let entry = match op {
-            Op::Send { fd, block } => {
+            Op::Send { fd, block, waits } => {
+                let patience = if waits { 0 } else { libc::MSG_DONTWAIT };
                 let (start, len) = self.in_flight.lend_block(row, block);
-                let entry = opcode::Send::new(raw(fd), start, len as u32).flags(SEND).build();
+                let entry = opcode::Send::new(raw(fd), start, len as u32).flags(SEND | patience).build();
                 entry.flags(self.descriptors.flags())
             }
             Op::Accept { listener } => {

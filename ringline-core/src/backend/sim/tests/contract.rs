@@ -80,7 +80,7 @@ fn an_empty_span() {
 fn an_empty_block() {
     let mut rig = Rig::calm();
     let (_, fd) = rig.accept(0);
-    rig.push(Kind::Send, 0, Op::Send { fd, block: Block::with_capacity(8) });
+    rig.push(Kind::Send, 0, Op::Send { fd, block: Block::with_capacity(8), waits: true });
 }
 
 #[test]
@@ -338,7 +338,7 @@ fn an_operation_that_finds_the_queue_full_was_not_pushed() {
     let mut rig = Rig::new(faults);
     let (_, fd) = rig.accept(0);
     rig.recv(0, fd);
-    let op = Op::Send { fd, block: block(b"abc") };
+    let op = Op::Send { fd, block: block(b"abc"), waits: true };
     let Err(Full(Op::Send { block, .. })) = rig.sim.push(tag(Kind::Send, 0), op, &rig.stage) else {
         panic!("there was no room");
     };

@@ -157,7 +157,7 @@ impl Echo {
                 self.stage.retire(span);
                 row.flight = Flight::None;
             }
-        } else if self.push(user_data, Op::Send { fd, block: block(&row.pending) }).is_ok() {
+        } else if self.push(user_data, Op::Send { fd, block: block(&row.pending), waits: true }).is_ok() {
             row.flight = Flight::Waiting;
         }
     }

@@ -237,9 +237,10 @@ fn cancels_of_everything() {
     let errnos: Vec<_> = completions.iter().map(|c| (c.tag.kind, errno(c))).collect();
     let gone = libc::ECANCELED;
     assert_eq!(errnos[..2], [(Kind::Recv, gone), (Kind::CancelRecv, 0)]);
-    assert_eq!(errnos[2..4], [(Kind::Send, gone), (Kind::CancelSend, 0)]);
+    assert_eq!(errnos[2..4], [(Kind::Send, 0), (Kind::CancelSend, 0)]);
     assert_eq!(errnos[4..], [(Kind::Accept, gone), (Kind::CancelAccept, 0)]);
-    assert!(matches!(completions[2].outcome, Outcome::Failed { block: Some(_), .. }));
+    let part = &completions[2].outcome;
+    assert!(matches!(part, Outcome::Sent { bytes: 1, block: Some(_) }), "what has left is told: {part:?}");
     rig.close(0, fd);
     rig.one();
     rig.sim.assert_at_rest(&[]);
