@@ -49,16 +49,14 @@ where
     if let Some(workers) = args.workers {
         config = config.workers(workers);
     }
-    let mut signal = ShutdownSignal::install()?;
+    let signal = ShutdownSignal::install()?;
     let mut server = Server::new(config.build()?);
     for addr in &args.listen {
         server = server.listen(addr.as_str())?;
     }
     let running = server.launch(factory)?;
     announce(&running)?;
-    signal.wait();
-    running.shutdown(Duration::from_secs(args.drain))?;
-    Ok(())
+    Ok(running.run_until(signal, Duration::from_secs(args.drain))?)
 }
 
 /// Runs an example's body; an error goes to standard error as one line and makes the exit status 1.

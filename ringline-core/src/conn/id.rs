@@ -6,8 +6,8 @@ use std::fmt;
 ///
 /// An id is a row in the worker's table and the generation of that row. It stays harmless after
 /// the connection has closed: every call with it then reports that the connection is gone, even
-/// when the row serves another connection by now. Ids of different workers have nothing to do with
-/// one another.
+/// when the row serves another connection by now. An id of another worker is gone here, too: workers
+/// begin their generations far apart.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     pub(crate) row: u32,

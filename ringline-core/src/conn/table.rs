@@ -15,11 +15,16 @@ pub(crate) struct Table<T> {
     rows: Vec<Row<T>>,
     free: Vec<u32>,
     limit: u32,
+    first_generation: u32,
 }
 
 impl<T> Table<T> {
-    pub(crate) fn new(limit: u32) -> Self {
-        Self { rows: Vec::new(), free: Vec::new(), limit }
+    /// Tables whose numbers differ begin their generations far apart, so that an id of one finds
+    /// nobody in another.
+    pub(crate) fn new(limit: u32, number: u32) -> Self {
+        // The golden ratio spreads any count of tables over the whole range.
+        let first_generation = number.wrapping_mul(0x9e37_79b9);
+        Self { rows: Vec::new(), free: Vec::new(), limit, first_generation }
     }
 
     /// Gives the value back if the table is full.
@@ -27,7 +32,7 @@ impl<T> Table<T> {
         let row = match self.free.pop() {
             Some(row) => row,
             None if self.rows.len() < self.limit as usize => {
-                self.rows.push(Row { generation: 0, value: None });
+                self.rows.push(Row { generation: self.first_generation, value: None });
                 (self.rows.len() - 1) as u32
             }
             None => return Err(value),
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_freed_row_gets_a_new_generation() {
-        let mut table = Table::new(1);
+        let mut table = Table::new(1, 0);
         let first = table.insert('a').unwrap();
         assert_eq!(table.insert('b'), Err('b'));
         assert_eq!(table.remove(first), Some('a'));
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_stale_completion_finds_nobody() {
-        let mut table = Table::new(4);
+        let mut table = Table::new(4, 0);
         let first = table.insert(()).unwrap();
         let tag = |id: ConnId| UserData::new(Kind::Recv, id.generation, id.row).decode().unwrap();
         assert_eq!(table.find_mut(tag(first)).map(|(id, ())| id), Some(first));
@@ -118,5 +123,20 @@ mod tests {
         let second = table.insert(()).unwrap();
         assert_eq!(table.find_mut(tag(first)), None);
         assert_eq!(table.find_mut(tag(second)).map(|(id, ())| id), Some(second));
+    }
+
+    #[test]
+    fn an_id_finds_nobody_in_the_table_of_another_worker() {
+        let mut ids = Vec::new();
+        for number in 0..64 {
+            ids.push(Table::new(1, number).insert(()).unwrap());
+        }
+        for (number, id) in ids.iter().enumerate() {
+            for other in (0..64).filter(|other| *other != number) {
+                let mut table = Table::new(1, other as u32);
+                let _ = table.insert(()).unwrap();
+                assert_eq!(table.get(*id), None, "an id of worker {number} on worker {other}");
+            }
+        }
     }
 }

@@ -39,7 +39,7 @@ impl Io {
     pub(crate) fn new(config: &Config, seat: Seat, shard: ShardHandle) -> io::Result<Self> {
         Ok(Self {
             seat,
-            conns: Table::new(config.connections_per_worker()),
+            conns: Table::new(config.connections_per_worker(), seat.worker as u32),
             stage: Stage::new(config.stage_bytes())?,
             pool: Pool::default(),
             timers: Timers::new(),

@@ -85,6 +85,12 @@ pub enum RunError {
         /// Which worker.
         worker: usize,
     },
+    /// No thread could be started to wait for a signal; the server was stopped.
+    #[error("no thread to wait for a signal ({source}); look at the limit of threads")]
+    Signal {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A worker did not end in time: one of its callbacks does not return.
     #[error("worker {worker} has not ended; a callback of its handler blocks")]
     Stuck {

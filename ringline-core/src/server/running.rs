@@ -3,8 +3,9 @@
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
 use crate::metrics::Metrics;
+use crate::signal::ShutdownSignal;
 use crate::sys::EventFd;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -93,6 +94,30 @@ impl Running {
     ///
     /// The first worker that did not end well, as a [`RunError`]. Every worker that can has ended.
     pub fn shutdown(mut self, within: Duration) -> Result<(), RunError> {
+        self.stop(within)
+    }
+
+    /// Serves until `SIGTERM` or `SIGINT` arrives, then shuts down as [`shutdown`](Self::shutdown) does.
+    /// If a worker ends by itself, the others are shut down, too.
+    ///
+    /// # Errors
+    ///
+    /// The first worker that did not end well, as a [`RunError`].
+    pub fn run_until(mut self, mut signal: ShutdownSignal, within: Duration) -> Result<(), RunError> {
+        let (arrive, arrived) = bounded(1);
+        // The signal comes back through the channel: its second one is to end the process even now.
+        let wait = move || {
+            signal.wait();
+            let _ = arrive.send(signal);
+        };
+        let waiter = std::thread::Builder::new().name(String::from("ringline-signal")).spawn(wait);
+        waiter.map_err(|source| RunError::Signal { source })?;
+        let mut select = Select::new();
+        select.recv(&arrived);
+        for handle in &self.handles {
+            select.recv(&handle.finished);
+        }
+        select.ready();
         self.stop(within)
     }
 

@@ -50,7 +50,7 @@ fn more_workers_than_descriptors_leave_nothing_behind() {
             matches!(
                 error,
                 LaunchError::Thread { .. }
-                    | LaunchError::Ring { source: RingError::TooManyOpenFiles { limit: Some(100), .. }, .. }
+                    | LaunchError::Ring { source: RingError::NoDescriptor { limit: Some(100) }, .. }
             ),
             "{error:?}"
         );

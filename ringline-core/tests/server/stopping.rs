@@ -2,6 +2,7 @@
 
 use super::rogue::Rogue;
 use super::{Echo, SOON, alone, assert_echoes, config, connect, pattern, server, wait_until, worker_threads};
+use ringline_core::signal::ShutdownSignal;
 use ringline_core::{Admit, ConnId, Consumed, Ctx, EventHandler, PanicPolicy, Peer, RunError, Server};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -154,6 +155,23 @@ fn a_panic_stops_the_worker_if_the_configuration_says_so() {
     joiner.join().unwrap().unwrap();
     assert!(matches!(other.read(&mut [0]), Ok(0) | Err(_)));
     assert_eq!(metrics.snapshot().connections_active, 0);
+}
+
+#[test]
+fn a_server_that_waits_for_a_signal_notices_that_a_worker_has_ended() {
+    let _alone = alone();
+    let config = config(2).panic_policy(PanicPolicy::StopWorker).build().unwrap();
+    let rogue = |_| Rogue { fails_to_start: false, entered: Arc::default(), release: Arc::default() };
+    let running = Server::new(config).listen("127.0.0.1:0").unwrap().launch(rogue).unwrap();
+    let addr = running.local_addrs()[0];
+    let signal = ShutdownSignal::install().unwrap();
+    let (tell, told) = mpsc::channel();
+    let runner = thread::spawn(move || tell.send(running.run_until(signal, Duration::from_secs(1))));
+    connect(addr).write_all(b"panic").unwrap();
+    let end = told.recv_timeout(SOON).expect("the server stops");
+    assert!(matches!(end, Err(RunError::Panicked { .. })), "{end:?}");
+    runner.join().unwrap().unwrap();
+    assert!(TcpStream::connect(addr).is_err(), "nobody is left who would listen");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn a_peer_that_never_reads_is_made_to_wait_and_harms_nobody() {
             let (peer, id) = connect(world);
             let (other, other_id) = connect(world);
             let request =
-                pattern(1, if !world.handler().kernel.is_simulated() { 24 << 20 } else { 300 << 10 });
+                pattern(1, if world.handler().kernel.is_simulated() { 300 << 10 } else { 24 << 20 });
             let mut written = write_without_reading(world, peer, &request);
             let metrics = world.metrics();
             assert!(metrics.outbox_high >= 1, "the outbox is high");

@@ -56,8 +56,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A connection that ends waits for a peer that does not read.",
         rules: "P32, FAULTS 75",
         file: "worker/flush.rs",
-        from: "        self.cancel_send(id)?;\n",
-        to: "",
+        from: "        self.cancel_send(id)?;\n        let Some(conn)",
+        to: "        let Some(conn)",
     },
     Mutant {
         name: "cancel-without-generation",
@@ -216,7 +216,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "on_eof comes while data waits to be presented.",
         rules: "P17, FAULTS 45",
         file: "worker/deliver.rs",
-        from: "if !conn.has_ended || conn.end_told || !conn.delivers() {",
+        from: "if !conn.has_ended || conn.end_told || !is_next {",
         to: "if !conn.has_ended || conn.end_told || conn.phase != Phase::Open {",
     },
     Mutant {

@@ -50,6 +50,15 @@ pub enum RingError {
         /// The soft limit in force.
         limit: Option<u64>,
     },
+    /// The process has no descriptor left for a ring.
+    #[error(
+        "no descriptor is left for a ring; the limit of open files (RLIMIT_NOFILE) is {}; raise it with \
+         ulimit -n, or close files", amount(*.limit)
+    )]
+    NoDescriptor {
+        /// The soft limit in force.
+        limit: Option<u64>,
+    },
     /// Memory for receive buffers could not be mapped.
     #[error("no memory for receive buffers ({source}); lower receive_buffers or receive_buffer_bytes")]
     NoMemory {
@@ -74,7 +83,7 @@ impl RingError {
             Some(libc::ENOSYS) => Self::NotSupported,
             Some(libc::EINVAL) => Self::KernelTooOld { entries },
             Some(libc::ENOMEM) => Self::locked_memory(error),
-            Some(libc::EMFILE | libc::ENFILE) => Self::TooManyOpenFiles { needed: 1, limit: open_files() },
+            Some(libc::EMFILE | libc::ENFILE) => Self::NoDescriptor { limit: open_files() },
             errno => Self::Refused { what: "set up a ring", errno: errno.unwrap_or(0) },
         }
     }
@@ -82,6 +91,7 @@ impl RingError {
     /// Of registering the table of descriptors.
     pub(super) fn from_files(error: io::Error, needed: u32) -> Self {
         match error.raw_os_error() {
+            Some(libc::EPERM) => Self::NotPermitted { sysctl: sysctl() },
             Some(libc::EMFILE) => Self::TooManyOpenFiles { needed, limit: open_files() },
             Some(libc::ENOMEM) => Self::locked_memory(error),
             errno => Self::Refused { what: "register descriptors", errno: errno.unwrap_or(0) },
@@ -91,8 +101,18 @@ impl RingError {
     /// Of registering receive buffers.
     pub(super) fn from_buffers(error: io::Error) -> Self {
         match error.raw_os_error() {
+            Some(libc::EPERM) => Self::NotPermitted { sysctl: sysctl() },
             Some(libc::ENOMEM) => Self::locked_memory(error),
             errno => Self::Refused { what: "register receive buffers", errno: errno.unwrap_or(0) },
+        }
+    }
+
+    /// Of the first `io_uring_enter(2)`.
+    pub(super) fn from_enter(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM) => Self::NotPermitted { sysctl: sysctl() },
+            Some(libc::ENOSYS) => Self::NotSupported,
+            errno => Self::Refused { what: "enter a ring", errno: errno.unwrap_or(0) },
         }
     }
 

@@ -92,6 +92,8 @@ impl Uring {
     /// Sets a ring up on the thread that will use it. Signals on `wake` interrupt waiting.
     pub(crate) fn new(setup: &Setup, wake: Arc<EventFd>) -> Result<Self, RingError> {
         let (mut ring, no_sqarray) = Ring::new(setup.entries)?;
+        // A filter may allow setting a ring up and refuse using it: better to hear of it now.
+        ring.enter(Wait::No).map_err(|error| RingError::from_enter(&error))?;
         let descriptors = Descriptors::new(&mut ring, setup.files, setup.direct)?;
         let buffers = BufRing::new(&mut ring, setup)?;
         let capabilities = Capabilities {
