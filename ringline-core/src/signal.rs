@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 
 /// Waits for the request to end the process: `SIGTERM` (service managers, `kill`) or `SIGINT`
 /// (Ctrl-C).
@@ -73,11 +73,28 @@ impl ShutdownSignal {
     /// From then on the same signal ends the process; the other one can be waited for again.
     pub fn wait(&mut self) -> i32 {
         loop {
+            if let Some(signal) = self.wait_unless_closed() {
+                return signal;
+            }
+        }
+    }
+
+    /// Lets another thread end [`wait_unless_closed`](Self::wait_unless_closed).
+    pub(crate) fn closer(&self) -> Handle {
+        self.arrivals.handle()
+    }
+
+    /// Waits for a signal, or for the closer; `None` stands for that.
+    pub(crate) fn wait_unless_closed(&mut self) -> Option<i32> {
+        loop {
             // Looking comes before blocking, because a wait before this one may have found both
             // signals and taken one.
             if let Some(signal) = self.arrivals.pending().next() {
                 set_fatal(|candidate| candidate == signal, true);
-                return signal;
+                return Some(signal);
+            }
+            if self.arrivals.handle().is_closed() {
+                return None;
             }
             // Blocks until something has arrived and takes nothing; it may also return for nothing.
             self.arrivals.wait();

@@ -104,21 +104,26 @@ impl Running {
     ///
     /// The first worker that did not end well, as a [`RunError`].
     pub fn run_until(mut self, mut signal: ShutdownSignal, within: Duration) -> Result<(), RunError> {
+        let closer = signal.closer();
         let (arrive, arrived) = bounded(1);
-        // The signal comes back through the channel: its second one is to end the process even now.
+        // The signal goes on living while the server drains, so that its second one ends the process.
         let wait = move || {
-            signal.wait();
-            let _ = arrive.send(signal);
+            let _ = arrive.send(signal.wait_unless_closed());
+            signal
         };
         let waiter = std::thread::Builder::new().name(String::from("ringline-signal")).spawn(wait);
-        waiter.map_err(|source| RunError::Signal { source })?;
+        let waiter = waiter.map_err(|source| RunError::Signal { source })?;
         let mut select = Select::new();
         select.recv(&arrived);
         for handle in &self.handles {
             select.recv(&handle.finished);
         }
         select.ready();
-        self.stop(within)
+        closer.close();
+        let signal = waiter.join();
+        let ended = self.stop(within);
+        drop(signal);
+        ended
     }
 
     /// Waits until every worker has ended by itself, which happens only for a reason that is

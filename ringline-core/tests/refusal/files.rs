@@ -79,7 +79,7 @@ fn a_ring_without_a_descriptor_is_named() {
         // Opening the list of threads takes one, too.
         drop(held);
         let error = assert_no_ring(launched);
-        assert!(matches!(error, RingError::TooManyOpenFiles { limit: Some(100), .. }), "{error:?}");
+        assert!(matches!(error, RingError::NoDescriptor { limit: Some(100) }), "{error:?}");
         assert_says(&error, &["open files", "100", "ulimit -n"]);
     });
 }
