@@ -10,9 +10,11 @@ use std::time::Duration;
 /// Flags of every server among the examples.
 #[derive(Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// Address to listen on, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets
-    /// the kernel choose
+    /// Addresses to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
+    #[arg(
+        help = "Address to listen on, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets the kernel choose"
+    )]
     pub listen: Vec<String>,
 
     /// How many workers; one per physical core if not given

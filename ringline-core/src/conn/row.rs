@@ -142,6 +142,12 @@ impl Conn {
             && self.write_end == WriteEnd::Open
             && self.ops.recv == self.wants_recv()
             && self.outbox.pressure() == Pressure::Low
+            && !self.waits_in_vain()
+    }
+
+    /// Whether a send waits for room at a peer that has ended, which the kernel cannot do.
+    pub(crate) fn waits_in_vain(&self) -> bool {
+        self.has_ended && self.ops.send_waits && !self.ops.send_cancelled
     }
 
     /// Whether there is nothing to do at all.

@@ -42,7 +42,7 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// Queues a copy of `bytes` for a connection, behind everything sent before. All of it is
     /// accepted or none.
     ///
-    /// What one turn's callbacks send on a connection leaves as one operation. Sending nothing is
+    /// What one turn's callbacks send on a connection leaves together. Sending nothing is
     /// legal; such a send completes in its turn, like any other.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ struct Ready {
 ///
 /// # Examples
 ///
-/// See the [crate](crate).
+/// See the [head of this crate](crate).
 #[derive(Debug)]
 pub struct Server {
     config: Config,

@@ -47,7 +47,7 @@ impl Handle {
 ///
 /// # Examples
 ///
-/// See the [crate](crate).
+/// See the [head of this crate](crate).
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the server"]
 pub struct Running {

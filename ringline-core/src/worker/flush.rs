@@ -106,7 +106,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
         // A send that waits for a peer that has ended would keep a thread of the kernel busy.
-        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
+        if self.io.conns.get(id).is_some_and(Conn::waits_in_vain) {
             self.cancel_send(id)?;
         }
         self.flush_join(id)

@@ -132,7 +132,7 @@ impl Sim {
     }
 
     /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
-    /// something or [`Sim::wake`] is called. Completions of staged sends do not count, so a worker
+    /// something or `wake` is called. Completions of staged sends do not count, so a worker
     /// that acts on them after this was true acts on a wake-up that no kernel gives.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_idle && self.posts.ready() == 0 && !self.network.has_work()
