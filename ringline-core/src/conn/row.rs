@@ -109,7 +109,7 @@ impl Conn {
         if !self.phase.on(PhaseEvent::Terminated) {
             return None;
         }
-        let cuts_short = reason.initiator() == Initiator::Local;
+        let cuts_short = matches!(reason.initiator(), Initiator::Local | Initiator::Limit);
         if self.reason.is_none() || self.outbox.pending() > 0 || cuts_short {
             self.reason = Some(reason);
         }

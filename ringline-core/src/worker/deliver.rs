@@ -134,6 +134,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Notes how much the handler waits for, and ends a connection that can never get there.
     #[inline]
     fn expect(&mut self, id: ConnId, consumed: Consumed) {
+        // A handler that has just closed the connection wants no more of it.
+        if !self.io.is_open(id) {
+            return;
+        }
         let inbox = &mut self.inboxes[id.row()];
         inbox.set_need(consumed.need);
         let is_over = inbox.len() > self.inbox_limit;
