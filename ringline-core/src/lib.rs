@@ -68,10 +68,13 @@ mod timer;
 mod worker;
 
 pub use backend::uring::{Capabilities, RingError};
+pub use buf::{OnBreak, SendGuard};
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
-pub use conn::{Accepted, CloseReason, ConnId, Initiator, Limit, Pressure, SendError, Sent, TimerKey};
+pub use conn::{
+    Accepted, CloseReason, ConnId, Initiator, Limit, Pressure, Rejected, SendError, SendFailure, Sent, TimerKey,
+};
 pub use consumed::Consumed;
-pub use ctx::{Ctx, Seat};
+pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
 pub use net::{ListenError, ListenOptions, ListenerId, Peer};
 pub use server::{LaunchError, RunError, Running, Server};

@@ -3,8 +3,8 @@
 //! A backend promises: an operation that was taken completes, once or (with `more`) several times;
 //! the last completion hands back everything the operation owned; nothing completes after its last
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
-//! socket after its close, and no close before everything else of that socket has completed; a
-//! cancel names the exact tag of its target; every lease comes back exactly once; staged bytes are
+//! socket after its close, and no close before everything else of that socket has completed, but for
+//! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact tag of its target; every lease comes back exactly once; staged bytes are
 //! left alone until their send has completed. A descriptor's number is handed out again only behind
 //! the completion of the close that freed it. The simulated kernel asserts the core's half.
 
@@ -39,7 +39,7 @@ pub(crate) trait Backend {
     /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
     /// success, for signals, for a completion backlog and for passing lack of memory.
     ///
-    /// `Wait::For` and `Wait::Forever` do not count completions of `SendNow` as something to come
+    /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something to come
     /// back for: they may be reported only with the next other completion.
     fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
 
@@ -48,6 +48,15 @@ pub(crate) trait Backend {
 
     /// The bytes of a lease.
     fn received(&self, lease: &Lease) -> &[u8];
+
+    /// Takes note of another lease of bytes that are on loan.
+    fn share(&mut self, part: &Lease);
+
+    /// Whether there are so many receive buffers left that some can be kept for a while.
+    fn has_spare_buffers(&self) -> bool;
+
+    /// Whether a send that does not wait has not been reported.
+    fn has_silent(&self) -> bool;
 
     /// Takes a lease back, so that the kernel may fill its memory again.
     fn release(&mut self, lease: Lease);

@@ -14,6 +14,8 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much memory the receive buffers of one worker may have together.
 const RECEIVE_MEMORY_MAX: u64 = GIB;
+/// What the kernel sends with the links that a chain may have, and with room to spare.
+const SEND_BYTES_MAX: u64 = GIB;
 
 /// Sets up a [`Config`]. Every knob has a default that suits a server of many small messages.
 ///
@@ -112,7 +114,7 @@ impl ConfigBuilder {
     }
 
     /// How many sent bytes of one connection may wait for the kernel to take them: 1 byte to
-    /// 64 GiB, by default 4 MiB.
+    /// 1 GiB, by default 4 MiB.
     ///
     /// A send that would exceed it is rejected with [`SendError::Full`](crate::SendError::Full), so
     /// this is also the largest single send. It must not exceed
@@ -192,7 +194,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// How many operations a worker may submit at once: a power of two from 16 to `32_768`, by
+    /// How many operations a worker may submit at once: a power of two from 64 to `32_768`, by
     /// default 2048. The queue of completions has room for four times as many, `65_536` at most.
     ///
     /// What does not fit waits for the next turn. Both queues together take 128 bytes for each
@@ -211,6 +213,26 @@ impl ConfigBuilder {
     /// other things out of the processor's cache.
     pub fn stage_bytes(mut self, bytes: u32) -> Self {
         self.draft.stage_bytes = bytes;
+        self
+    }
+
+    /// From how many bytes on the bytes of a guard are sent from where they are, instead of being
+    /// copied like any others: 1 byte to 1 GiB, by default 16 KiB.
+    ///
+    /// Sending without copying costs a second completion and keeps the memory until the peer has
+    /// acknowledged it, so for few bytes the copy is cheaper. `bench/README.md` has figures.
+    pub fn zero_copy_threshold(mut self, bytes: usize) -> Self {
+        self.draft.zero_copy_threshold = bytes;
+        self
+    }
+
+    /// How many bytes that were [forwarded](crate::Ctx::forward) may wait in receive buffers for one
+    /// connection: 0 to 1 GiB, by default 256 KiB. What is beyond it is copied; with 0, everything is.
+    ///
+    /// All connections of a worker share the receive buffers. When fewer than half of them are left,
+    /// everything is copied, whatever this knob says.
+    pub fn forward_hold_bytes(mut self, bytes: usize) -> Self {
+        self.draft.forward_hold_bytes = bytes;
         self
     }
 
@@ -312,7 +334,7 @@ fn check_workers(config: &Config) -> Result<(), ConfigError> {
 fn check_outboxes(config: &Config) -> Result<(), ConfigError> {
     let full = number!(config.outbox_bytes);
     let high = number!(config.outbox_high_bytes);
-    full.within(1, 64 * GIB)?;
+    full.within(1, SEND_BYTES_MAX)?;
     number!(config.outbox_low_bytes).below(&high)?;
     high.at_most(&full)?;
     full.at_most(&number!(config.worker_outbox_bytes))
@@ -330,9 +352,11 @@ fn check_receiving(config: &Config) -> Result<(), ConfigError> {
 
 fn check_ring(config: &Config) -> Result<(), ConfigError> {
     let entries = number!(config.ring_entries);
-    entries.within(16, 32_768)?;
+    entries.within(64, 32_768)?;
     entries.power_of_two()?;
-    number!(config.stage_bytes).within(4 * KIB, 64 * MIB)
+    number!(config.stage_bytes).within(4 * KIB, 64 * MIB)?;
+    number!(config.zero_copy_threshold).within(1, SEND_BYTES_MAX)?;
+    number!(config.forward_hold_bytes).within(0, SEND_BYTES_MAX)
 }
 
 fn check_times(config: &Config) -> Result<(), ConfigError> {

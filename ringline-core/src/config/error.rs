@@ -141,7 +141,7 @@ mod tests {
         };
     }
 
-    const SETTERS: [Setter; 15] = [
+    const SETTERS: [Setter; 17] = [
         setter!(workers: usize),
         setter!(connections_per_worker: u32),
         setter!(inbox_bytes: usize),
@@ -151,6 +151,8 @@ mod tests {
         setter!(ring_entries: u32),
         setter!(stage_bytes: u32),
         setter!(accept_batch: u32),
+        setter!(zero_copy_threshold: usize),
+        setter!(forward_hold_bytes: usize),
         setter!(outbox_high_bytes: usize),
         setter!(outbox_low_bytes: usize),
         setter!(worker_outbox_bytes: usize),
@@ -160,16 +162,18 @@ mod tests {
     ];
 
     /// The ranges of the first knobs in [`SETTERS`], in the same order.
-    const RANGES: [(u64, u64); 9] = [
+    const RANGES: [(u64, u64); 11] = [
         (1, 1024),
         (1, 1_000_000),
         (1, 1_073_741_824),
-        (1, 68_719_476_736),
+        (1, 1_073_741_824),
         (2, 32_768),
         (1024, 16_777_216),
-        (16, 32_768),
+        (64, 32_768),
         (4096, 67_108_864),
         (1, 1024),
+        (1, 1_073_741_824),
+        (0, 1_073_741_824),
     ];
 
     /// Nanoseconds, of which the largest number stands for the longest time.
@@ -198,16 +202,18 @@ mod tests {
             && (1..=1_073_741_824).contains(&config.inbox_bytes())
             && low < high
             && high <= full
-            && full as u64 <= 68_719_476_736
+            && full as u64 <= 1_073_741_824
             && full <= config.worker_outbox_bytes()
             && (2..=32_768).contains(&buffers)
             && buffers.is_power_of_two()
             && (1024..=16_777_216).contains(&buffer_bytes)
             && buffers * buffer_bytes <= 1_073_741_824
-            && (16..=32_768).contains(&entries)
+            && (64..=32_768).contains(&entries)
             && entries.is_power_of_two()
             && (4096..=67_108_864).contains(&config.stage_bytes())
             && (1..=1024).contains(&config.accept_batch())
+            && (1..=1_073_741_824).contains(&config.zero_copy_threshold())
+            && config.forward_hold_bytes() <= 1_073_741_824
             && (MS..=DAY).contains(&config.close_timeout())
             && config.linger() <= DAY
             && config.tick_interval().is_none_or(|interval| interval >= MS)
@@ -219,8 +225,8 @@ mod tests {
         let text = |builder| refusal(builder).to_string();
         assert_eq!(text(new().workers(0)), "workers is 0: choose a value from 1 to 1024");
         assert_eq!(
-            text(new().ring_entries(17)),
-            "ring_entries is 17, which is not a power of two: choose 16 or 32"
+            text(new().ring_entries(65)),
+            "ring_entries is 65, which is not a power of two: choose 64 or 128"
         );
         assert_eq!(text(new().close_timeout(NS)), "close_timeout is 1ns: choose at least 1ms");
         assert_eq!(text(new().linger(DAY + MS)), "linger is 86400.001s: choose at most 86400s");
@@ -239,7 +245,7 @@ mod tests {
                 let text = format!(" {config} ");
                 assert!(text.contains(&format!(" {knob}={value} ")), "{text}");
             }
-            for value in [min - 1, max + 1] {
+            for value in min.checked_sub(1).into_iter().chain([max + 1]) {
                 let error = refusal(set(roomy(), value));
                 assert_eq!(error, ConfigError::OutOfRange { knob, value, min, max });
             }
@@ -288,8 +294,8 @@ mod tests {
             let knob = "receive_buffers";
             assert_eq!(error, ConfigError::NotPowerOfTwo { knob, value, below, above });
         }
-        let error = refusal(roomy().ring_entries(17));
-        let (knob, value, below, above) = ("ring_entries", 17, 16, 32);
+        let error = refusal(roomy().ring_entries(65));
+        let (knob, value, below, above) = ("ring_entries", 65, 64, 128);
         assert_eq!(error, ConfigError::NotPowerOfTwo { knob, value, below, above });
     }
 

@@ -48,6 +48,8 @@ pub struct Config {
     receive_buffer_bytes: u32,
     ring_entries: u32,
     stage_bytes: u32,
+    zero_copy_threshold: usize,
+    forward_hold_bytes: usize,
     accept_batch: u32,
     close_timeout: Duration,
     linger: Duration,
@@ -92,6 +94,8 @@ impl Default for Config {
             receive_buffer_bytes: 64 << 10,
             ring_entries: 2048,
             stage_bytes: 128 << 10,
+            zero_copy_threshold: 16 << 10,
+            forward_hold_bytes: 256 << 10,
             accept_batch: 32,
             close_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
@@ -153,6 +157,14 @@ impl Config {
         self.stage_bytes
     }
 
+    pub(crate) fn zero_copy_threshold(&self) -> usize {
+        self.zero_copy_threshold
+    }
+
+    pub(crate) fn forward_hold_bytes(&self) -> usize {
+        self.forward_hold_bytes
+    }
+
     pub(crate) fn accept_batch(&self) -> u32 {
         self.accept_batch
     }
@@ -195,6 +207,8 @@ impl Display for Config {
             receive_buffer_bytes,
             ring_entries,
             stage_bytes,
+            zero_copy_threshold,
+            forward_hold_bytes,
             accept_batch,
             close_timeout,
             linger,
@@ -212,7 +226,8 @@ impl Display for Config {
         write!(f, " worker_outbox_bytes={worker_outbox_bytes} hold_reads={hold_reads}")?;
         write!(f, " receive_buffers={receive_buffers}")?;
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
-        write!(f, " stage_bytes={stage_bytes} accept_batch={accept_batch}")?;
+        write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
+        write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
         write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
         match tick_interval {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
@@ -235,7 +250,8 @@ mod tests {
             "workers=auto pin=true connections_per_worker=16384 inbox_bytes=1048576 \
              outbox_bytes=4194304 outbox_high_bytes=262144 outbox_low_bytes=65536 \
              worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
-             receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 accept_batch=32 \
+             receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 \
+             zero_copy_threshold=16384 forward_hold_bytes=262144 accept_batch=32 \
              close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
              raise_open_files=true"
         );
@@ -257,6 +273,8 @@ mod tests {
             .receive_buffer_bytes(2048)
             .ring_entries(64)
             .stage_bytes(5000)
+            .zero_copy_threshold(5001)
+            .forward_hold_bytes(5002)
             .accept_batch(9)
             .close_timeout(Duration::from_millis(11))
             .linger(Duration::from_nanos(12))
@@ -270,7 +288,7 @@ mod tests {
             "workers=3 pin=false connections_per_worker=5 inbox_bytes=6 outbox_bytes=900 \
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
-             stage_bytes=5000 accept_batch=9 close_timeout=11ms linger=12ns tick_interval=13ms \
+             stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 close_timeout=11ms linger=12ns tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false"
         );
         assert_eq!(config.workers(), Some(3));
@@ -281,6 +299,7 @@ mod tests {
         assert_eq!(config.worker_outbox_bytes(), 1000);
         assert_eq!((config.receive_buffers(), config.receive_buffer_bytes()), (8, 2048));
         assert_eq!((config.ring_entries(), config.stage_bytes()), (64, 5000));
+        assert_eq!((config.zero_copy_threshold(), config.forward_hold_bytes()), (5001, 5002));
         assert_eq!(
             (config.close_timeout(), config.linger()),
             (Duration::from_millis(11), Duration::from_nanos(12))

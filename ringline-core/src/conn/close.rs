@@ -56,6 +56,14 @@ pub enum CloseReason {
     Shutdown,
     /// The server was shut down, and the deadline came first.
     ShutdownDeadline,
+    /// The kernel stopped a chain that was to be sent whole or not at all, with
+    /// [`OnBreak::Abort`](crate::OnBreak::Abort).
+    ChainBroken {
+        /// How many bytes of the chain, from its beginning on, are with the kernel.
+        sent: u64,
+        /// How many the chain had.
+        of: u64,
+    },
     /// A callback for this connection panicked, or consumed more bytes than there were.
     HandlerPanicked,
     /// The kernel reported an error.
@@ -82,7 +90,7 @@ impl CloseReason {
             | Self::HandlerPanicked => Initiator::Local,
             Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
             Self::LimitExceeded(_) => Initiator::Limit,
-            Self::Failed { .. } => Initiator::System,
+            Self::ChainBroken { .. } | Self::Failed { .. } => Initiator::System,
         }
     }
 
@@ -111,6 +119,7 @@ impl fmt::Display for CloseReason {
             Self::LimitExceeded(Limit::CloseTimeout) => f.write_str("closing made no progress in time"),
             Self::Shutdown => f.write_str("server shut down"),
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
+            Self::ChainBroken { sent, of } => write!(f, "a chain broke after {sent} of {of} bytes"),
             Self::HandlerPanicked => f.write_str("handler panicked"),
             Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }

@@ -2,7 +2,7 @@
 
 use super::row::WriteEnd;
 use super::{CloseReason, Conn, Phase, PhaseEvent};
-use crate::buf::{Lease, Pool, Stage};
+use crate::buf::{Lease, Parcel, Pool, Stage};
 use crate::op::{Kind, Outcome};
 
 /// What the worker has to do about a completion.
@@ -26,8 +26,13 @@ pub(crate) enum Event {
     },
     /// The connection cannot go on.
     Broken(CloseReason),
-    /// A send came home broken, with the number of bytes that it still took.
+    /// A send came home broken.
     SendBroken(CloseReason),
+    /// The kernel has no more use for the memory of a send that was over before.
+    Returned {
+        /// It had copied the bytes although it was asked not to.
+        was_copied: bool,
+    },
     /// The descriptor is gone; the row is free once the handler has been told.
     Released,
 }
@@ -51,6 +56,10 @@ pub(crate) fn advance(
     match kind {
         Kind::Recv => received(conn, outcome, more),
         Kind::Send => sent(conn, memory, outcome),
+        Kind::Reset => {
+            conn.ops.reset = false;
+            Event::Nothing
+        }
         Kind::Shutdown => {
             conn.write_end = WriteEnd::Ended;
             Event::Nothing
@@ -65,9 +74,7 @@ pub(crate) fn advance(
         }
         Kind::Close => {
             conn.ops.close = false;
-            let released = conn.phase.on(PhaseEvent::Released);
-            assert!(released, "only a closing connection is released");
-            Event::Released
+            release(conn)
         }
         kind => unreachable!("{kind:?} is no operation of a connection"),
     }
@@ -83,7 +90,7 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
             conn.has_ended = true;
             Event::Ended
         }
-        Outcome::Failed { errno, .. } => {
+        Outcome::Failed { errno } => {
             // Whatever the kernel says about more to come, an error ends the receive.
             conn.ops.recv = false;
             match errno {
@@ -98,31 +105,71 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
 
 #[inline]
 fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
-    let waited = conn.ops.send_waits;
-    let (bytes, block, errno) = match outcome {
-        Outcome::Sent { bytes, block } => (bytes as usize, block, 0),
-        Outcome::Failed { errno, block } => (0, block, errno),
+    match outcome {
+        Outcome::Sent { bytes, errno, parcel } => landed(conn, memory, bytes, errno, parcel),
+        Outcome::Returned(parcel) => returned(conn, memory, parcel),
         outcome => unreachable!("a send does not complete with {outcome:?}"),
-    };
-    conn.ops.send_cancelled = false;
-    conn.ops.send_waits = false;
-    let before = conn.outbox.pending();
-    let fresh = conn.outbox.complete(bytes, block, memory.stage, memory.pool);
-    debug_assert_eq!(conn.outbox.pending() + bytes, before);
-    if conn.phase == Phase::Joining {
-        conn.outbox.discard(memory.stage, memory.pool);
     }
+}
+
+/// A send is over.
+#[inline]
+fn landed(
+    conn: &mut Conn,
+    memory: &mut Memory<'_>,
+    bytes: usize,
+    errno: i32,
+    parcel: Option<Box<Parcel>>,
+) -> Event {
+    let waited = std::mem::take(&mut conn.ops.send_waits);
+    let was_cancelled = std::mem::take(&mut conn.ops.send_cancelled);
     let passing = match errno {
         0 | libc::EINTR | libc::ECANCELED => true,
         // A socket that takes nothing now, or a kernel short of memory, is waited for.
-        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => !waited,
+        libc::EAGAIN if !waited => true,
+        // Sending without copying needs a socket that can, and memory that may be locked.
+        libc::ENOBUFS | libc::ENOMEM => !waited || conn.outbox.go_over_to_copying(),
+        libc::EOPNOTSUPP => conn.outbox.go_over_to_copying(),
         _ => false,
     };
-    if passing {
-        let is_whole = errno == 0 && !conn.outbox.is_blocked();
-        let is_progress = bytes > 0 && conn.phase == Phase::Flushing;
-        Event::Sent { bytes, is_whole, is_progress, fresh }
-    } else {
-        Event::SendBroken(CloseReason::from_errno(errno))
+    // A send that does not wait, or that was called back, is expected to fall short.
+    let is_break = waited && !was_cancelled && errno != libc::EOPNOTSUPP;
+    let landed = conn.outbox.complete(bytes, parcel, is_break, memory.stage, memory.pool);
+    if conn.phase == Phase::Joining {
+        conn.outbox.discard(memory.stage, memory.pool);
     }
+    if !passing {
+        return Event::SendBroken(CloseReason::from_errno(errno));
+    }
+    match landed.broken {
+        Some(reason) => Event::SendBroken(reason),
+        None => {
+            let is_progress = bytes > 0 && conn.phase == Phase::Flushing;
+            Event::Sent { bytes, is_whole: landed.is_whole, is_progress, fresh: landed.fresh }
+        }
+    }
+}
+
+/// The memory of a send is back.
+fn returned(conn: &mut Conn, memory: &mut Memory<'_>, parcel: Box<Parcel>) -> Event {
+    let was_copied = parcel.was_copied;
+    let landed = conn.outbox.take_back(parcel, memory.pool);
+    if conn.phase == Phase::Joining {
+        conn.outbox.discard(memory.stage, memory.pool);
+    }
+    match landed.broken {
+        Some(reason) => Event::SendBroken(reason),
+        None if conn.phase == Phase::Closing => release(conn),
+        None => Event::Returned { was_copied },
+    }
+}
+
+/// Lets go of a connection whose descriptor is closed, if the kernel has none of its memory.
+fn release(conn: &mut Conn) -> Event {
+    if conn.ops.close || conn.outbox.is_lending() {
+        return Event::Nothing;
+    }
+    let released = conn.phase.on(PhaseEvent::Released);
+    assert!(released, "only a closing connection is released");
+    Event::Released
 }

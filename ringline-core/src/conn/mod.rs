@@ -6,19 +6,22 @@ mod inbox;
 pub(crate) mod machine;
 mod outbox;
 mod phase;
+mod receipts;
 mod row;
+mod send;
 mod table;
 mod timers;
 
 pub use close::{CloseReason, Initiator, Limit};
 pub use id::ConnId;
-pub use outbox::{Accepted, Pressure, SendError, Sent};
+pub use send::{Accepted, Pressure, Rejected, SendError, SendFailure, Sent};
 pub use timers::TimerKey;
 
 pub(crate) use inbox::Inbox;
 pub(crate) use machine::Event;
-pub(crate) use outbox::{Limits, Outbox};
+pub(crate) use outbox::Outbox;
 pub(crate) use phase::{Phase, PhaseEvent};
 pub(crate) use row::{Conn, WriteEnd};
+pub(crate) use send::Limits;
 pub(crate) use table::Table;
 pub(crate) use timers::{Fired, Timers};

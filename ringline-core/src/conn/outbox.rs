@@ -1,86 +1,19 @@
 //! Bytes accepted for sending and not yet with the kernel, in order.
 //!
 //! At most one send is in flight. What a turn's callbacks send lies staged and leaves as one
-//! operation; whatever a socket does not take at once, or the stage has no room for, waits in blocks.
-//! Staged bytes are always the newest, so staged bytes and waiting blocks exclude one another.
+//! operation; whatever a socket does not take at once, the stage has no room for, or is not to be
+//! copied waits in a queue of pieces, of which one operation gathers as many as it can. A chain waits
+//! there whole and leaves as an operation of its own. Staged bytes are always the newest, so staged
+//! bytes and a queue exclude one another.
+//!
+//! A send is over when the kernel has its bytes. The memory of a zero-copy send comes back later, and
+//! the next send need not wait for that, unless a part of it has to be sent again.
 
-use super::CloseReason;
-use crate::buf::{Block, Pool, Span, Stage};
+use super::receipts::Receipts;
+use super::{CloseReason, Limits, Pressure, SendFailure, Sent};
+use crate::buf::{Body, ChainRules, Guard, Lease, OnBreak, PIECES_MAX, Parcel, Piece, Pool, Span, Stage, Unsent};
 use crate::op::{Fd, Op};
 use std::collections::VecDeque;
-
-/// What a send was accepted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// The number of this send: sends of one connection are numbered from 1. [`Sent::through`]
-    /// reaches it when the send has completed.
-    pub sequence: u64,
-    /// Whether the connection's outbox is above its high mark.
-    pub pressure: Pressure,
-}
-
-/// How full a connection's outbox is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pressure {
-    /// Below the high mark: carry on.
-    Low,
-    /// At or above [`outbox_high_bytes`](crate::ConfigBuilder::outbox_high_bytes): better stop until
-    /// [`on_writable`](crate::EventHandler::on_writable) says that it is down to the low mark.
-    High,
-}
-
-/// Sends that have completed, all up to one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Sent {
-    /// Every send up to this number is covered by this or an earlier completion.
-    pub through: u64,
-    /// How many bytes went to the kernel since the last completion.
-    pub bytes: u64,
-    /// Whether the covered sends went out whole. An error says why the connection ended first;
-    /// then some or all of their bytes were dropped.
-    pub result: Result<(), CloseReason>,
-}
-
-/// Why a send was not accepted. Nothing of it was queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The connection does not exist any more.
-    #[error("the connection is gone")]
-    Gone,
-    /// The connection is not open yet, is closing, or its sending direction has ended.
-    #[error("the connection does not take sends any more")]
-    Closing,
-    /// The connection's outbox would grow beyond its limit. Wait for `on_writable`, or raise
-    /// `outbox_bytes`.
-    #[error(
-        "{pending} bytes are waiting already and {limit} is the limit; wait for on_writable or raise outbox_bytes"
-    )]
-    Full {
-        /// Bytes waiting in this connection's outbox.
-        pending: usize,
-        /// The limit in force.
-        limit: usize,
-    },
-    /// All outboxes of the worker together would grow beyond their limit. Slow peers hold the
-    /// memory; close some, or raise `worker_outbox_bytes`.
-    #[error("{pending} bytes are waiting on this worker and {limit} is the limit; raise worker_outbox_bytes")]
-    WorkerFull {
-        /// Bytes waiting in all outboxes of the worker.
-        pending: usize,
-        /// The limit in force.
-        limit: usize,
-    },
-}
-
-/// The outbox limits of one connection, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) low: usize,
-    pub(crate) high: usize,
-    pub(crate) full: usize,
-}
 
 /// What is on its way to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +21,29 @@ enum Flight {
     None,
     /// A staged span that completes within the turn.
     Now(Span),
-    /// A block that waits for room.
-    Waiting,
+    /// A parcel with this serial number.
+    Parcel(u32),
+    /// The same, over already: this many of its bytes have left, and the rest can be sent again when
+    /// the kernel has given the memory back.
+    Short { serial: u32, bytes: usize, is_break: bool },
+}
+
+/// What waits.
+#[derive(Debug)]
+enum Queued {
+    Piece(Piece),
+    Chain(Box<Parcel>),
+}
+
+/// What became of a send.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Landed {
+    /// How often the allocator had to be asked for a block.
+    pub(crate) fresh: u32,
+    /// The socket took all of it.
+    pub(crate) is_whole: bool,
+    /// A chain broke that was to end its connection.
+    pub(crate) broken: Option<CloseReason>,
 }
 
 /// The sending side of one connection.
@@ -98,19 +52,26 @@ pub(crate) struct Outbox {
     flight: Flight,
     /// The last send that ends in the flight, or zero.
     flight_ends: u64,
+    /// How many bytes a parcel in flight has, and whether it waits for room.
+    flight_len: usize,
+    flight_waits: bool,
     staged: Span,
     /// The last send that ends in the staged bytes.
     staged_ends: u64,
-    blocks: VecDeque<Block>,
+    queue: VecDeque<Queued>,
     /// Bytes accepted and not yet taken by the kernel.
     pending: usize,
-    accepted: u64,
-    /// Every send up to here is with the kernel.
-    delivered: u64,
-    /// Every send up to here was reported to the handler.
-    reported: u64,
-    unreported_bytes: u64,
+    /// Bytes among them that lie in receive buffers.
+    held: usize,
+    receipts: Receipts,
+    serial: u32,
+    /// Parcels that are over and whose memory the kernel still has.
+    lending: u32,
     is_high: bool,
+    /// The socket did not take everything last time.
+    is_refused: bool,
+    /// The kernel copies this connection's bytes whatever it is asked.
+    copies: bool,
 }
 
 impl Outbox {
@@ -118,29 +79,38 @@ impl Outbox {
         Self {
             flight: Flight::None,
             flight_ends: 0,
+            flight_len: 0,
+            flight_waits: false,
             staged: Span::default(),
             staged_ends: 0,
-            blocks: VecDeque::new(),
+            queue: VecDeque::new(),
             pending: 0,
-            accepted: 0,
-            delivered: 0,
-            reported: 0,
-            unreported_bytes: 0,
+            held: 0,
+            receipts: Receipts::default(),
+            serial: 0,
+            lending: 0,
             is_high: false,
+            is_refused: false,
+            copies: false,
         }
     }
 
-    /// Queues `bytes` behind everything else. The second value tells how often the allocator had
-    /// to be asked for a block.
+    /// Begins another send: what is pushed from now on belongs to it. Returns its number.
     #[inline]
-    pub(crate) fn push(&mut self, bytes: &[u8], stage: &mut Stage, pool: &mut Pool) -> (u64, u32) {
-        self.accepted += 1;
+    pub(crate) fn begin(&mut self) -> u64 {
+        self.receipts.accept()
+    }
+
+    /// Queues a copy of `bytes` behind everything else. Returns how often the allocator had to be
+    /// asked for a block.
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8], stage: &mut Stage, pool: &mut Pool) -> u32 {
         if bytes.is_empty() {
             self.push_empty();
-            return (self.accepted, 0);
+            return 0;
         }
         self.pending += bytes.len();
-        let staged = if !self.blocks.is_empty() || self.flight == Flight::Waiting {
+        let staged = if !self.queue.is_empty() || matches!(self.flight, Flight::Parcel(_) | Flight::Short { .. }) {
             None
         } else if self.staged.len == 0 {
             stage.append(bytes)
@@ -150,117 +120,199 @@ impl Outbox {
         let mut fresh = 0;
         if let Some(span) = staged {
             self.staged = span;
-            self.staged_ends = self.accepted;
+            self.staged_ends = self.receipts.last();
         } else {
             fresh += self.unstage(stage, pool);
-            fresh += append(&mut self.blocks, bytes, self.accepted, pool);
+            fresh += append(&mut self.queue, bytes, self.receipts.last(), pool);
         }
-        (self.accepted, fresh)
+        fresh
+    }
+
+    /// Queues a guard's bytes, of which there are some, behind everything else.
+    pub(crate) fn push_guard(&mut self, guard: Guard, stage: &mut Stage, pool: &mut Pool) -> u32 {
+        let fresh = self.unstage(stage, pool);
+        self.pending += guard.len();
+        self.queue.push_back(Queued::Piece(Piece::new(Body::Guard(guard), self.receipts.last())));
+        fresh
+    }
+
+    /// Queues received bytes behind everything else.
+    pub(crate) fn push_lease(&mut self, lease: Lease, stage: &mut Stage, pool: &mut Pool) -> u32 {
+        let fresh = self.unstage(stage, pool);
+        self.pending += lease.len as usize;
+        self.held += lease.len as usize;
+        self.queue.push_back(Queued::Piece(Piece::new(Body::Lease(lease), self.receipts.last())));
+        fresh
+    }
+
+    /// Queues a chain, of at least one byte, behind everything else.
+    pub(crate) fn push_chain(
+        &mut self,
+        mut parcel: Box<Parcel>,
+        on_break: OnBreak,
+        stage: &mut Stage,
+        pool: &mut Pool,
+    ) -> u32 {
+        let fresh = self.unstage(stage, pool);
+        let bytes = parcel.len();
+        parcel.chain = Some(ChainRules { on_break, sequence: self.receipts.last(), bytes: bytes as u64, sent: 0 });
+        parcel.set_ends(self.receipts.last());
+        self.pending += bytes;
+        self.queue.push_back(Queued::Chain(parcel));
+        fresh
     }
 
     /// The next operation, if none is in flight and something is queued. What the socket has refused
     /// once `waits` for room, or is tried again.
     #[inline]
-    pub(crate) fn next_op(&mut self, fd: Fd, waits: bool) -> Option<Op> {
+    pub(crate) fn next_op(&mut self, fd: Fd, waits: bool, pool: &mut Pool) -> Option<Op> {
         if self.flight != Flight::None {
             return None;
         }
         if self.staged.len > 0 {
             let span = std::mem::take(&mut self.staged);
             self.flight = Flight::Now(span);
+            self.flight_waits = false;
             self.flight_ends = self.staged_ends;
             return Some(Op::SendNow { fd, span });
         }
-        let block = self.blocks.pop_front()?;
-        self.flight = Flight::Waiting;
-        self.flight_ends = block.ends();
-        Some(Op::Send { fd, block, waits })
+        if self.queue.is_empty() { None } else { self.next_parcel(fd, waits, pool) }
     }
 
     /// An operation from [`Outbox::next_op`] that the submission queue had no room for.
-    pub(crate) fn put_back(&mut self, op: Op) {
+    pub(crate) fn put_back(&mut self, op: Op, pool: &mut Pool) {
         match op {
             Op::SendNow { span, .. } => {
                 self.staged = span;
                 self.staged_ends = self.flight_ends;
             }
-            Op::Send { block, .. } => self.blocks.push_front(block),
+            Op::Send { parcel, .. } => self.requeue(parcel, pool),
             _ => unreachable!("only sends come from an outbox"),
         }
         self.flight = Flight::None;
     }
 
-    /// The send in flight has come home: `bytes` of it left. What did not leave waits at the front
-    /// of the queue. Returns how often the allocator had to be asked for a block.
+    /// The send in flight is over: `bytes` of it left. What did not leave waits at the front of the
+    /// queue. The parcel is missing if the kernel still has its memory. Without `is_break`, falling
+    /// short was to be expected and breaks no chain.
     #[inline]
     pub(crate) fn complete(
         &mut self,
         bytes: usize,
-        block: Option<Block>,
+        parcel: Option<Box<Parcel>>,
+        is_break: bool,
         stage: &mut Stage,
         pool: &mut Pool,
-    ) -> u32 {
+    ) -> Landed {
         let flight = std::mem::replace(&mut self.flight, Flight::None);
         self.pending -= bytes;
-        self.unreported_bytes += bytes as u64;
-        let mut fresh = 0;
-        match (flight, block) {
+        self.receipts.count(bytes);
+        match (flight, parcel) {
             (Flight::Now(span), None) => {
-                if bytes < span.len as usize {
-                    fresh = self.requeue(&stage.bytes(span)[bytes..], stage.bytes(self.staged), pool);
+                let mut fresh = 0;
+                self.is_refused = bytes < span.len as usize;
+                if self.is_refused {
+                    fresh = self.keep_rest(&stage.bytes(span)[bytes..], stage.bytes(self.staged), pool);
                     if self.staged.len > 0 {
                         stage.retire(std::mem::take(&mut self.staged));
                     }
                 } else {
-                    self.delivered = self.delivered.max(self.flight_ends);
+                    self.receipts.deliver(self.flight_ends);
                 }
                 stage.retire(span);
+                Landed { fresh, is_whole: !self.is_refused, broken: None }
             }
-            (Flight::Waiting, Some(mut block)) => {
-                block.advance(bytes);
-                if block.unsent().is_empty() {
-                    self.delivered = self.delivered.max(self.flight_ends);
-                    pool.put(block);
+            (Flight::Parcel(_), Some(parcel)) => self.land(parcel, bytes, is_break, pool),
+            (Flight::Parcel(serial), None) => {
+                self.lending += 1;
+                self.is_refused = bytes < self.flight_len;
+                if self.is_refused {
+                    self.flight = Flight::Short { serial, bytes, is_break };
                 } else {
-                    block.set_ends(self.flight_ends);
-                    self.blocks.push_front(block);
+                    self.receipts.deliver(self.flight_ends);
                 }
+                Landed { is_whole: !self.is_refused, ..Landed::default() }
             }
-            (flight, block) => unreachable!("{flight:?} came home with {block:?}"),
+            (flight, parcel) => unreachable!("{flight:?} came home with {parcel:?}"),
+        }
+    }
+
+    /// The kernel has given the memory of a send back that was over before.
+    pub(crate) fn take_back(&mut self, parcel: Box<Parcel>, pool: &mut Pool) -> Landed {
+        self.lending -= 1;
+        self.copies |= parcel.was_copied;
+        match self.flight {
+            Flight::Short { serial, bytes, is_break } if serial == parcel.serial => {
+                self.flight = Flight::None;
+                self.land(parcel, bytes, is_break, pool)
+            }
+            _ => {
+                pool.put_parcel(parcel);
+                Landed::default()
+            }
+        }
+    }
+
+    /// From now on the kernel is not asked to send without copying. True if that is news.
+    pub(crate) fn go_over_to_copying(&mut self) -> bool {
+        !std::mem::replace(&mut self.copies, true)
+    }
+
+    /// Copies queued bytes out of the receive buffers, which others need. Returns how often the
+    /// allocator had to be asked for a block.
+    pub(crate) fn copy_held<'r>(&mut self, read: impl Fn(&Lease) -> &'r [u8], pool: &mut Pool) -> u32 {
+        let mut fresh = 0;
+        if self.held == 0 {
+            return fresh;
+        }
+        for queued in std::mem::take(&mut self.queue) {
+            match queued {
+                Queued::Piece(piece) if matches!(piece.body(), Body::Lease(_)) => {
+                    if let Unsent::Leased(lease, skip) = piece.unsent() {
+                        fresh += append(&mut self.queue, &read(lease)[skip..], piece.ends(), pool);
+                    }
+                    self.drop_piece(piece, pool);
+                }
+                queued => self.queue.push_back(queued),
+            }
         }
         fresh
     }
 
-    /// What the handler has not been told yet about completed sends.
+    /// What the handler has not been told yet about completed sends; to be asked until there is
+    /// nothing more.
     #[inline]
     pub(crate) fn take_report(&mut self) -> Option<Sent> {
-        if self.delivered <= self.reported {
-            return None;
-        }
-        self.reported = self.delivered;
-        let bytes = std::mem::take(&mut self.unreported_bytes);
-        Some(Sent { through: self.reported, bytes, result: Ok(()) })
+        self.receipts.take_report()
     }
 
     /// The report for everything that never completed, if there is anything like that.
     pub(crate) fn take_failure(&mut self, reason: CloseReason) -> Option<Sent> {
-        if self.accepted <= self.reported {
-            return None;
-        }
-        self.reported = self.accepted;
-        let bytes = std::mem::take(&mut self.unreported_bytes);
-        Some(Sent { through: self.reported, bytes, result: Err(reason) })
+        self.receipts.take_failure(reason)
     }
 
-    /// Drops everything that is not in flight and returns how many bytes that was.
+    /// Drops everything that is not with the kernel and returns how many bytes that was.
     pub(crate) fn discard(&mut self, stage: &mut Stage, pool: &mut Pool) -> usize {
         let mut dropped = self.staged.len as usize;
         if self.staged.len > 0 {
             stage.retire(std::mem::take(&mut self.staged));
         }
-        for block in self.blocks.drain(..) {
-            dropped += block.unsent().len();
-            pool.put(block);
+        for queued in std::mem::take(&mut self.queue) {
+            match queued {
+                Queued::Piece(piece) => {
+                    dropped += piece.len();
+                    self.drop_piece(piece, pool);
+                }
+                Queued::Chain(parcel) => {
+                    dropped += parcel.len();
+                    pool.put_parcel(parcel);
+                }
+            }
+        }
+        if let Flight::Short { bytes, .. } = self.flight {
+            // The rest of it is not going to be sent again. Its memory comes back all the same.
+            dropped += self.flight_len - bytes;
+            self.flight = Flight::None;
         }
         self.pending -= dropped;
         dropped
@@ -292,79 +344,196 @@ impl Outbox {
         self.pending
     }
 
-    /// Whether a send is in flight.
+    /// Bytes that lie in receive buffers.
+    #[inline]
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Whether a send is in flight, so that it has to be waited for.
     #[inline]
     pub(crate) fn is_flying(&self) -> bool {
-        self.flight != Flight::None
+        matches!(self.flight, Flight::Now(_) | Flight::Parcel(_))
+    }
+
+    /// Whether the kernel has memory of sends that are over.
+    #[inline]
+    pub(crate) fn is_lending(&self) -> bool {
+        self.lending > 0
     }
 
     /// Whether nothing is queued and nothing is in flight.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {
-        self.flight == Flight::None && self.staged.len == 0 && self.blocks.is_empty()
+        self.flight == Flight::None && self.staged.len == 0 && self.queue.is_empty()
     }
 
     /// Whether the socket did not take everything at once, so that bytes wait for the peer.
     #[inline]
     pub(crate) fn is_blocked(&self) -> bool {
-        self.flight == Flight::Waiting || !self.blocks.is_empty()
+        let waits = self.flight_waits && self.flight != Flight::None;
+        waits || self.is_refused && !self.is_idle()
     }
 
     /// Whether a report is due although nothing is queued: empty sends.
     #[inline]
     pub(crate) fn owes_report(&self) -> bool {
-        self.delivered > self.reported
+        self.receipts.is_owing()
+    }
+
+    /// Makes a parcel of what is at the front of the queue.
+    fn next_parcel(&mut self, fd: Fd, waits: bool, pool: &mut Pool) -> Option<Op> {
+        let zero_copy = waits && !self.copies;
+        let mut parcel = match self.queue.pop_front()? {
+            Queued::Chain(parcel) => parcel,
+            Queued::Piece(piece) => self.gather(piece, zero_copy, pool),
+        };
+        parcel.arrange(zero_copy);
+        self.serial = self.serial.wrapping_add(1);
+        parcel.serial = self.serial;
+        self.flight = Flight::Parcel(self.serial);
+        self.flight_ends = parcel.ends();
+        self.flight_len = parcel.len();
+        let takes_time =
+            self.is_refused || parcel.links().len() > 1 || parcel.links().any(|link| link.zero_copy);
+        self.flight_waits = waits && takes_time;
+        Some(Op::Send { fd, parcel, waits: self.flight_waits })
+    }
+
+    /// Takes as many pieces as may leave together. Receive buffers are not lent for as long as it
+    /// takes a peer to acknowledge them.
+    fn gather(&mut self, first: Piece, zero_copy: bool, pool: &mut Pool) -> Box<Parcel> {
+        let mut parcel = pool.take_parcel();
+        let is_lent = |piece: &Piece| matches!(piece.body(), Body::Guard(_));
+        let is_held = |piece: &Piece| matches!(piece.body(), Body::Lease(_));
+        let (mut lent, mut held) = (is_lent(&first), is_held(&first));
+        parcel.push(first);
+        while parcel.pieces().len() < PIECES_MAX
+            && let Some(Queued::Piece(next)) = self.queue.front()
+        {
+            lent |= is_lent(next);
+            held |= is_held(next);
+            if zero_copy && lent && held {
+                break;
+            }
+            if let Some(Queued::Piece(next)) = self.queue.pop_front() {
+                parcel.push(next);
+            }
+        }
+        parcel
+    }
+
+    /// A parcel is back of which `bytes` have left.
+    fn land(&mut self, mut parcel: Box<Parcel>, bytes: usize, is_break: bool, pool: &mut Pool) -> Landed {
+        let mut held = 0;
+        let ends = parcel.advance(bytes, |piece| {
+            held += held_by(&piece);
+            pool.put_piece(piece);
+        });
+        self.held -= held;
+        self.is_refused = !parcel.is_empty();
+        if parcel.is_empty() {
+            self.receipts.deliver(self.flight_ends);
+            pool.put_parcel(parcel);
+            return Landed { is_whole: true, ..Landed::default() };
+        }
+        parcel.set_ends(self.flight_ends);
+        match parcel.chain {
+            Some(rules) if is_break && rules.on_break != OnBreak::Resume => {
+                return self.break_chain(parcel, rules, pool);
+            }
+            Some(_) => {}
+            None => self.receipts.deliver(ends),
+        }
+        self.requeue(parcel, pool);
+        Landed::default()
+    }
+
+    /// Drops the rest of a chain.
+    fn break_chain(&mut self, parcel: Box<Parcel>, rules: ChainRules, pool: &mut Pool) -> Landed {
+        let ChainRules { on_break, sequence, bytes: of, sent } = rules;
+        self.pending -= parcel.len();
+        pool.put_parcel(parcel);
+        if on_break == OnBreak::Abort {
+            return Landed { fresh: 0, is_whole: false, broken: Some(CloseReason::ChainBroken { sent, of }) };
+        }
+        self.is_refused = false;
+        self.receipts.break_off(sequence, SendFailure::Broken { sent, of }, self.flight_ends);
+        Landed::default()
+    }
+
+    /// Puts a parcel back at the front of the queue.
+    fn requeue(&mut self, mut parcel: Box<Parcel>, pool: &mut Pool) {
+        if parcel.chain.is_some() {
+            self.queue.push_front(Queued::Chain(parcel));
+            return;
+        }
+        for piece in parcel.drain().rev() {
+            self.queue.push_front(Queued::Piece(piece));
+        }
+        pool.put_parcel(parcel);
+    }
+
+    fn drop_piece(&mut self, piece: Piece, pool: &mut Pool) {
+        self.held -= held_by(&piece);
+        pool.put_piece(piece);
     }
 
     /// An empty send ends where the bytes before it end.
     fn push_empty(&mut self) {
-        if let Some(last) = self.blocks.back_mut() {
-            last.set_ends(self.accepted);
-        } else if self.staged.len > 0 {
-            self.staged_ends = self.accepted;
-        } else if self.flight != Flight::None {
-            self.flight_ends = self.accepted;
-        } else {
-            self.delivered = self.accepted;
+        match self.queue.back_mut() {
+            Some(Queued::Piece(last)) => last.set_ends(self.receipts.last()),
+            Some(Queued::Chain(last)) => last.set_ends(self.receipts.last()),
+            None if self.staged.len > 0 => self.staged_ends = self.receipts.last(),
+            None if self.flight != Flight::None => self.flight_ends = self.receipts.last(),
+            None => self.receipts.deliver(self.receipts.last()),
         }
     }
 
-    /// Moves staged bytes into blocks, because what follows them cannot be staged.
+    /// Moves staged bytes into the queue, because what follows them cannot be staged.
     fn unstage(&mut self, stage: &mut Stage, pool: &mut Pool) -> u32 {
         if self.staged.len == 0 {
             return 0;
         }
         let span = std::mem::take(&mut self.staged);
-        let fresh = append(&mut self.blocks, stage.bytes(span), self.staged_ends, pool);
+        let fresh = append(&mut self.queue, stage.bytes(span), self.staged_ends, pool);
         stage.retire(span);
         fresh
     }
 
     /// Queues the unsent rest of a staged flight before everything that came after it.
-    fn requeue(&mut self, rest: &[u8], staged: &[u8], pool: &mut Pool) -> u32 {
-        let mut later = std::mem::take(&mut self.blocks);
-        let mut fresh = append(&mut self.blocks, rest, self.flight_ends, pool);
+    fn keep_rest(&mut self, rest: &[u8], staged: &[u8], pool: &mut Pool) -> u32 {
+        let mut later = std::mem::take(&mut self.queue);
+        let mut fresh = append(&mut self.queue, rest, self.flight_ends, pool);
         if !staged.is_empty() {
-            fresh += append(&mut self.blocks, staged, self.staged_ends, pool);
+            fresh += append(&mut self.queue, staged, self.staged_ends, pool);
         }
-        self.blocks.append(&mut later);
+        self.queue.append(&mut later);
         fresh
     }
 }
 
-/// Adds the bytes of a send that ends with them; returns how many blocks were new.
-fn append(blocks: &mut VecDeque<Block>, mut bytes: &[u8], ends: u64, pool: &mut Pool) -> u32 {
+/// How many bytes of a piece lie in a receive buffer.
+fn held_by(piece: &Piece) -> usize {
+    match piece.body() {
+        Body::Lease(lease) => lease.len as usize,
+        _ => 0,
+    }
+}
+
+/// Adds copied bytes of a send that ends with them; returns how many blocks were new.
+fn append(queue: &mut VecDeque<Queued>, mut bytes: &[u8], ends: u64, pool: &mut Pool) -> u32 {
     let mut fresh = 0;
-    if let Some(last) = blocks.back_mut() {
+    if let Some(Queued::Piece(last)) = queue.back_mut() {
         bytes = &bytes[last.fill(bytes)..];
     }
     while !bytes.is_empty() {
         let (mut block, is_new) = pool.take(bytes.len());
         fresh += u32::from(is_new);
         bytes = &bytes[block.fill(bytes)..];
-        blocks.push_back(block);
+        queue.push_back(Queued::Piece(Piece::new(Body::Block(block), 0)));
     }
-    if let Some(last) = blocks.back_mut() {
+    if let Some(Queued::Piece(last)) = queue.back_mut() {
         last.set_ends(ends);
     }
     fresh

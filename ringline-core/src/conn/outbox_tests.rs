@@ -35,7 +35,8 @@ impl Bench {
     fn send(&mut self, len: usize) {
         let bytes: Vec<u8> = (0..len).map(|at| (self.said.len() + at) as u8).collect();
         self.said.extend_from_slice(&bytes);
-        let (sequence, _) = self.outbox.push(&bytes, &mut self.stage, &mut self.pool);
+        let sequence = self.outbox.begin();
+        self.outbox.push(&bytes, &mut self.stage, &mut self.pool);
         self.sends += 1;
         assert_eq!(sequence, self.sends);
         self.ends.push((sequence, self.said.len()));
@@ -43,25 +44,25 @@ impl Bench {
 
     /// One operation of which the socket takes at most `room` bytes, with sends while it flies.
     fn fly(&mut self, room: usize, meanwhile: &[usize]) {
-        let Some(op) = self.outbox.next_op(FD, true) else { return };
+        let Some(op) = self.outbox.next_op(FD, true, &mut self.pool) else { return };
         self.stage.flip();
         for &len in meanwhile {
             self.send(len);
         }
-        let (taken, block) = match op {
+        let (taken, parcel) = match op {
             Op::SendNow { span, .. } => {
                 let taken = room.min(span.len as usize);
                 self.wire.extend_from_slice(&self.stage.bytes(span)[..taken]);
                 (taken, None)
             }
-            Op::Send { block, .. } => {
-                let taken = room.min(block.unsent().len());
-                self.wire.extend_from_slice(&block.unsent()[..taken]);
-                (taken, Some(block))
+            Op::Send { parcel, .. } => {
+                let taken = room.min(parcel.len());
+                self.wire.extend_from_slice(&contents(&parcel)[..taken]);
+                (taken, Some(parcel))
             }
             _ => unreachable!(),
         };
-        self.outbox.complete(taken, block, &mut self.stage, &mut self.pool);
+        self.outbox.complete(taken, parcel, true, &mut self.stage, &mut self.pool);
         self.report();
     }
 
@@ -86,6 +87,18 @@ impl Bench {
         assert_eq!(self.pool.lent(), 0);
         assert_eq!(self.outbox.take_failure(CloseReason::Aborted), None);
     }
+}
+
+/// The unsent bytes of a parcel without leases.
+fn contents(parcel: &Parcel) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for piece in parcel.pieces() {
+        match piece.unsent() {
+            Unsent::Here(part) => bytes.extend_from_slice(part),
+            Unsent::Leased(..) => panic!("nothing is leased here"),
+        }
+    }
+    bytes
 }
 
 proptest! {
@@ -127,9 +140,9 @@ fn sends_of_one_turn_leave_as_one_operation() {
     for _ in 0..16 {
         bench.send(10);
     }
-    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD, true) else { panic!("staged") };
+    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD, true, &mut bench.pool) else { panic!("staged") };
     assert_eq!(span.len, 160);
-    assert!(bench.outbox.next_op(FD, true).is_none(), "one send in flight at a time");
+    assert!(bench.outbox.next_op(FD, true, &mut bench.pool).is_none(), "one send in flight at a time");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, Initiator, Outbox, Phase, PhaseEvent, Pressure};
+use super::{CloseReason, ConnId, Initiator, Outbox, Phase, PhaseEvent, Pressure};
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
@@ -27,6 +27,7 @@ pub(crate) struct Ops {
     pub(crate) send_waits: bool,
     /// The send in flight was cancelled already; one cancel is enough.
     pub(crate) send_cancelled: bool,
+    pub(crate) reset: bool,
     pub(crate) close: bool,
 }
 
@@ -41,6 +42,8 @@ pub(crate) struct Conn {
     pub(crate) is_paused: bool,
     /// Reading waits for the outbox to come down.
     pub(crate) is_held: bool,
+    /// Reading waits for room in the outboxes of the worker.
+    pub(crate) is_starved: bool,
     /// More is unread than the limit allows, but the handler is getting on with it.
     pub(crate) is_stuffed: bool,
     /// Unread bytes are to be presented again although nothing has arrived.
@@ -54,6 +57,14 @@ pub(crate) struct Conn {
     /// In the list of connections to look after once this turn's completions are through.
     pub(crate) is_due: bool,
     pub(crate) outbox: Outbox,
+    /// Closing is to drop what the peer has not acknowledged, because the connection was cut short.
+    pub(crate) resets: bool,
+    /// The kernel was told so.
+    pub(crate) was_reset: bool,
+    /// Reading waits for this many outboxes of other connections to come down.
+    pub(crate) feeds: u32,
+    /// Connections whose reading waits for this one's outbox to come down.
+    pub(crate) fed_by: Vec<ConnId>,
     pub(crate) reason: Option<CloseReason>,
     /// The first of this connection's timers.
     pub(crate) timers: Option<TimerId>,
@@ -73,6 +84,7 @@ impl Conn {
             ops: Ops::default(),
             is_paused: false,
             is_held: false,
+            is_starved: false,
             is_stuffed: false,
             redeliver: false,
             has_ended: false,
@@ -80,6 +92,10 @@ impl Conn {
             is_dirty: false,
             is_due: false,
             outbox: Outbox::new(),
+            resets: false,
+            was_reset: false,
+            feeds: 0,
+            fed_by: Vec::new(),
             reason: None,
             timers: None,
             retry_timer: None,
@@ -106,6 +122,7 @@ impl Conn {
         stage: &mut Stage,
         pool: &mut Pool,
     ) -> Option<usize> {
+        self.resets = true;
         if !self.phase.on(PhaseEvent::Terminated) {
             return None;
         }
@@ -119,14 +136,19 @@ impl Conn {
     /// Whether the handler is to see data now.
     #[inline]
     pub(crate) fn delivers(&self) -> bool {
-        self.phase == Phase::Open && !self.is_paused && !self.is_held
+        let waits = self.is_held || self.is_starved || self.feeds > 0;
+        self.phase == Phase::Open && !self.is_paused && !waits
     }
 
     /// Whether a receive should be armed.
     #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
         let open = match self.phase {
-            Phase::Open => !(self.is_paused || self.is_stuffed || self.is_held && self.outbox.is_blocked()),
+            Phase::Open => {
+                let blocked = self.is_held && self.outbox.is_blocked();
+                let waits = self.feeds > 0 || self.is_starved || blocked;
+                !(self.is_paused || self.is_stuffed || waits)
+            }
             Phase::Flushing => self.ops.recv,
             Phase::Lingering => true,
             _ => false,
@@ -162,6 +184,7 @@ impl Conn {
         !ops.recv
             && !ops.cancel_recv
             && !ops.cancel_send
+            && !ops.reset
             && !ops.close
             && self.write_end != WriteEnd::InFlight
             && !self.outbox.is_flying()

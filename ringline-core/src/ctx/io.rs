@@ -1,9 +1,10 @@
 //! Everything a callback may touch: plain data, no ring, no system calls.
 
+use super::sending::Presented;
 use super::{Clock, Seat};
-use crate::buf::{Pool, Stage};
+use crate::buf::{Lease, Pool, Stage};
 use crate::config::Config;
-use crate::conn::{Accepted, CloseReason, Conn, ConnId, Fired, Limits, SendError, Table};
+use crate::conn::{CloseReason, Conn, ConnId, Fired, Limits, Table};
 use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::timer::TimerId;
@@ -33,6 +34,15 @@ pub(crate) struct Io {
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
+    /// Connections whose reading waits because a send found no room on this worker.
+    pub(crate) starved: Vec<ConnId>,
+    /// From how many bytes on a guard's bytes are not copied.
+    pub(crate) zero_copy_threshold: usize,
+    /// What the callback that runs can forward as it is, and what it has forwarded so.
+    pub(crate) presented: Presented,
+    pub(crate) shared: Vec<Lease>,
+    /// How many bytes of receive buffers a connection may keep.
+    pub(crate) hold_limit: usize,
 }
 
 impl Io {
@@ -54,6 +64,11 @@ impl Io {
             linger: config.linger(),
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
+            starved: Vec::new(),
+            zero_copy_threshold: config.zero_copy_threshold(),
+            presented: Presented::default(),
+            shared: Vec::new(),
+            hold_limit: config.forward_hold_bytes(),
         })
     }
 
@@ -78,39 +93,6 @@ impl Io {
         }
     }
 
-    #[inline]
-    pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
-        let conn = self.conns.get_mut(id).ok_or(SendError::Gone)?;
-        if !conn.phase.takes_sends() || conn.write_end != WriteEnd::Open {
-            return Err(SendError::Closing);
-        }
-        let pending = conn.outbox.pending();
-        if bytes.len() > self.limits.full - pending {
-            self.shard.outbox_full.increment();
-            return Err(SendError::Full { pending, limit: self.limits.full });
-        }
-        if bytes.len() > self.queued_limit - self.queued {
-            self.shard.outbox_full.increment();
-            return Err(SendError::WorkerFull { pending: self.queued, limit: self.queued_limit });
-        }
-        self.queued += bytes.len();
-        let (sequence, fresh) = conn.outbox.push(bytes, &mut self.stage, &mut self.pool);
-        self.shard.pool_waits.add(fresh.into());
-        if conn.outbox.has_risen(&self.limits) {
-            conn.is_held = self.holds_reads;
-            self.shard.outbox_high.increment();
-        }
-        let pressure = conn.outbox.pressure();
-        if !conn.is_dirty {
-            conn.is_dirty = true;
-            self.dirty.push(id);
-        }
-        if conn.outbox.owes_report() {
-            self.note(id);
-        }
-        Ok(Accepted { sequence, pressure })
-    }
-
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.close(reason) {
@@ -132,10 +114,14 @@ impl Io {
         if conn.phase == Phase::Arriving {
             return;
         }
-        if let Some(dropped) = conn.terminate(reason, &mut self.stage, &mut self.pool) {
-            self.queued -= dropped;
-            self.stop_close_timer(id);
-            self.mark(id);
+        match conn.terminate(reason, &mut self.stage, &mut self.pool) {
+            Some(dropped) => {
+                self.queued -= dropped;
+                self.stop_close_timer(id);
+                self.mark(id);
+            }
+            // It is ending, and may be waiting for the peer to acknowledge what is not copied.
+            None => self.mark(id),
         }
     }
 
@@ -202,6 +188,9 @@ impl Io {
             self.timers.cancel(timer, &mut self.conns);
         }
         self.queued -= conn.outbox.discard(&mut self.stage, &mut self.pool);
+        for source in std::mem::take(&mut conn.fed_by) {
+            self.release_feeder(source);
+        }
         Some(conn)
     }
 

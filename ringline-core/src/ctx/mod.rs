@@ -3,13 +3,21 @@
 //! Every method edits plain data and returns at once. Nothing here touches the kernel: what was
 //! asked for becomes operations when the turn's callbacks have run.
 
+mod chain;
 mod clock;
 mod io;
+mod parts;
+mod sending;
+
+pub use chain::Chain;
+pub use parts::Parts;
 
 pub(crate) use clock::Clock;
 pub(crate) use io::Io;
+pub(crate) use sending::Presented;
 
-use crate::conn::{Accepted, CloseReason, ConnId, SendError, TimerKey};
+use crate::buf::SendGuard;
+use crate::conn::{Accepted, CloseReason, ConnId, Rejected, SendError, TimerKey};
 use crate::handler::EventHandler;
 use crate::timer::TimerId;
 use std::fmt;
@@ -48,10 +56,75 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// # Errors
     ///
     /// [`SendError::Gone`] for a connection that has closed, [`SendError::Closing`] for one that
-    /// is not open, [`SendError::Full`] and [`SendError::WorkerFull`] at a limit.
+    /// is not open, [`SendError::Full`] and [`SendError::WorkerFull`] at a limit. At a limit, unread
+    /// data is presented again when there is room, unless
+    /// [`hold_reads`](crate::ConfigBuilder::hold_reads) is off: an answer of
+    /// [`Consumed::none`](crate::Consumed::none) is all it takes.
     #[inline]
     pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
         self.io.send(id, bytes)
+    }
+
+    /// Queues bytes without copying them: the kernel reads them where they are, and the guard that
+    /// keeps them there is dropped when it has no more use for them, at the latest before
+    /// [`on_close`](EventHandler::on_close).
+    ///
+    /// Fewer bytes than [`zero_copy_threshold`](crate::ConfigBuilder::zero_copy_threshold) are copied
+    /// all the same, because that is faster, and the guard is dropped at once. Where the kernel cannot
+    /// do without copying, as on loopback, the connection goes over to ordinary sends from the guard's
+    /// memory; nothing else changes.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`SendError::EmptyGuard`]. The guard comes back.
+    pub fn send_guard<G: SendGuard>(&mut self, id: ConnId, guard: G) -> Result<Accepted, Rejected<G>> {
+        self.io.send_guard(id, guard)
+    }
+
+    /// Queues several parts, copied ones and guards, as one send.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send). The parts come back.
+    pub fn send_parts<'p>(
+        &mut self,
+        id: ConnId,
+        parts: Parts<'p>,
+    ) -> Result<Accepted, Rejected<Parts<'p>>> {
+        self.io.send_parts(id, parts)
+    }
+
+    /// Queues a chain: links that leave one after the other and complete as one send.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send). The chain comes back.
+    pub fn send_chain<'p>(
+        &mut self,
+        id: ConnId,
+        chain: Chain<'p>,
+    ) -> Result<Accepted, Rejected<Chain<'p>>> {
+        self.io.send_chain(id, chain)
+    }
+
+    /// Sends received bytes on, to the same or to another connection of this worker.
+    ///
+    /// If `data` is what [`on_data`](EventHandler::on_data) was given, or a part of it, and still lies
+    /// where the kernel has put it, it is not copied: its buffer goes into the outbox of `to`. Few
+    /// bytes are copied, because that is faster; and so are all when the outbox of `to` keeps
+    /// [`forward_hold_bytes`](crate::ConfigBuilder::forward_hold_bytes) already, or when receive
+    /// buffers are short. In every other respect this is a [`send`](Self::send).
+    ///
+    /// Say in the answer of `on_data` that the bytes are consumed. While the pressure of `to` is high,
+    /// the connection that `data` comes from is not read, unless
+    /// [`hold_reads`](crate::ConfigBuilder::hold_reads) is off.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn forward(&mut self, to: ConnId, data: &[u8]) -> Result<Accepted, SendError> {
+        self.io.forward(to, data)
     }
 
     /// Closes a connection in order: everything sent goes out, then our direction ends, then the

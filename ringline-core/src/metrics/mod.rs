@@ -84,6 +84,14 @@ macro_rules! metric_table {
                 "Times the outbox of a connection reached its high mark.";
             outbox_full: Counter = "ringline/outbox/full",
                 "Sends rejected because the outbox of the connection was at its limit.";
+            guards: Counter = "ringline/guards",
+                "Guards whose bytes were not copied by the worker.";
+            zero_copy_copied: Counter = "ringline/zero_copy/copied",
+                "Zero-copy sends of which the kernel reported that it had copied the bytes after all.";
+            chains: Counter = "ringline/chains",
+                "Chains that were accepted.";
+            forwards_held: Counter = "ringline/forwards/held",
+                "Stretches of received bytes that were forwarded without being copied.";
         }
     };
 }

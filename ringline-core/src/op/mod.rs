@@ -7,7 +7,7 @@ mod user_data;
 
 pub(crate) use user_data::{Kind, Tag, UserData};
 
-use crate::buf::{Block, Lease, Span};
+use crate::buf::{Lease, Parcel, Span};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
@@ -23,15 +23,20 @@ pub(crate) enum Op {
     /// Receives until told otherwise, into buffers of the backend. Completes many times with
     /// `Received`; `EndOfStream`, `Failed` and a completion without `more` end it.
     Recv { fd: Fd },
-    /// Sends as much of a staged span as the socket takes at once. Completes with `Sent` or `Failed`
-    /// (`EAGAIN` when the socket took nothing), at the latest when `Backend::enter` has returned and
+    /// Sends as much of a staged span as the socket takes at once. Completes with `Sent` (and
+    /// `EAGAIN` when the socket took nothing), at the latest when `Backend::enter` has returned and
     /// the operation was not left in the submission queue.
     SendNow { fd: Fd, span: Span },
-    /// Sends the unsent rest of a block. Waits for room until all of it is out, or takes what the
-    /// socket takes at once. Completes with `Sent` or `Failed`, and the block comes back with it.
-    Send { fd: Fd, block: Block, waits: bool },
+    /// Sends the unsent bytes of a parcel, link by link, none after one that fell short. Waits for
+    /// room until all of it is out; or takes what the socket takes at once and completes like
+    /// `SendNow`. Completes with `Sent`; the parcel comes back with it or, if there is more to come,
+    /// with `Returned`, when the kernel no longer needs the bytes of zero-copy links.
+    Send { fd: Fd, parcel: Box<Parcel>, waits: bool },
     /// Ends the sending direction. Completes with `Done` or `Failed`.
     ShutdownWrite { fd: Fd },
+    /// Has the close that follows drop what the peer has not acknowledged, and tell it so. Completes
+    /// with `Done` or `Failed`.
+    Reset { fd: Fd },
     /// Gives the socket back. The last operation a descriptor ever sees. Completes with `Done` or
     /// `Failed`; the descriptor is gone either way.
     Close { fd: Fd },
@@ -50,12 +55,15 @@ pub(crate) enum Outcome {
     Received(Lease),
     /// The peer has ended its sending direction.
     EndOfStream,
-    /// This many bytes left. A `Send` hands its block back.
-    Sent { bytes: u32, block: Option<Block> },
+    /// A send is over and this many bytes left. Short of all, `errno` may say why; it is zero if
+    /// there was no error.
+    Sent { bytes: usize, errno: i32, parcel: Option<Box<Parcel>> },
+    /// The memory of a send that was over before.
+    Returned(Box<Parcel>),
     /// Nothing to report but the end.
     Done,
-    /// The kernel refused, with a positive errno. A `Send` hands its block back.
-    Failed { errno: i32, block: Option<Block> },
+    /// The kernel refused, with a positive errno.
+    Failed { errno: i32 },
 }
 
 /// One completion of one operation.

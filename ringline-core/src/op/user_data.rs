@@ -9,7 +9,7 @@
 pub(crate) enum Kind {
     /// Row of the worker's accept table.
     Accept = 1,
-    /// Row of the connection table, as are the next five.
+    /// Row of the connection table, as are the next five, and `Reset`.
     Recv = 2,
     Send = 3,
     Shutdown = 4,
@@ -24,6 +24,9 @@ pub(crate) enum Kind {
     Staged = 10,
     /// The worker's wake-up; never leaves a backend except as `Tag` with row 0.
     Wake = 11,
+    Reset = 12,
+    /// Row of a backend's own parcels in flight; never leaves a backend.
+    Parcel = 13,
 }
 
 impl Kind {
@@ -42,6 +45,8 @@ impl Kind {
             9 => Self::Orphan,
             10 => Self::Staged,
             11 => Self::Wake,
+            12 => Self::Reset,
+            13 => Self::Parcel,
             _ => return None,
         })
     }
@@ -104,7 +109,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 11] = [
+        const ALL: [Self; 13] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -116,6 +121,8 @@ mod tests {
             Self::Orphan,
             Self::Staged,
             Self::Wake,
+            Self::Reset,
+            Self::Parcel,
         ];
     }
 

@@ -12,14 +12,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { tag, outcome, more } = completion;
         match tag.kind {
-            Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close | Kind::CancelRecv | Kind::CancelSend => {
-                self.complete_conn(tag, outcome, more);
-            }
+            Kind::Recv
+            | Kind::Send
+            | Kind::Shutdown
+            | Kind::Close
+            | Kind::Reset
+            | Kind::CancelRecv
+            | Kind::CancelSend => self.complete_conn(tag, outcome, more),
             Kind::Accept => self.accepted(tag, outcome),
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
             Kind::Wake => self.is_woken = true,
-            Kind::Staged => unreachable!("staged sends are a backend's own"),
+            Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }
 
@@ -51,9 +55,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     // A closing connection whose peer takes bytes gets more time.
                     self.io.restart_close_timer(id, self.io.close_timeout);
                 }
-                if !is_whole && self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
-                    self.send_later(id, bytes);
+                if !is_whole {
+                    self.fell_short(id, bytes);
                 }
+                self.report_sent(id);
+            }
+            Event::Returned { was_copied } => {
+                self.io.shard.zero_copy_copied.add(was_copied.into());
                 self.report_sent(id);
             }
             Event::Broken(reason) => self.io.terminate(id, reason),
@@ -76,14 +84,28 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
+    /// The socket did not take everything at once.
+    #[cold]
+    fn fell_short(&mut self, id: ConnId, took: usize) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if conn.outbox.held() > self.io.hold_limit || !self.backend.has_spare_buffers() {
+            let backend = &self.backend;
+            let fresh = conn.outbox.copy_held(|lease| backend.received(lease), &mut self.io.pool);
+            self.io.shard.pool_waits.add(fresh.into());
+        }
+        if conn.has_ended {
+            self.send_later(id, took);
+        }
+    }
+
     /// A completion for a row that has gone on: its buffer goes home and nothing else happens.
     #[cold]
     fn stale(&mut self, outcome: Outcome) {
         self.io.shard.completions_stale.increment();
         match outcome {
             Outcome::Received(lease) => self.backend.release(lease),
-            Outcome::Sent { block: Some(block), .. } | Outcome::Failed { block: Some(block), .. } => {
-                self.io.pool.put(block);
+            Outcome::Sent { parcel: Some(parcel), .. } | Outcome::Returned(parcel) => {
+                self.io.pool.put_parcel(parcel);
             }
             _ => {}
         }
@@ -113,7 +135,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             CloseReason::LimitExceeded(Limit::Inbox { .. }) => shard.closed_limit.increment(),
             CloseReason::Shutdown | CloseReason::ShutdownDeadline => shard.closed_shutdown.increment(),
             CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
-            CloseReason::Failed { .. } => shard.closed_error.increment(),
+            CloseReason::ChainBroken { .. } | CloseReason::Failed { .. } => shard.closed_error.increment(),
         }
         self.publish_load();
     }

@@ -96,6 +96,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             && self.io.observes_sends
         {
             self.sent_handler(id, sent);
+            // What went out before a broken chain is told apart.
+            while let Some(sent) = self.io.conns.get_mut(id).and_then(|conn| conn.outbox.take_report()) {
+                self.sent_handler(id, sent);
+            }
         }
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         if conn.outbox.has_fallen(&self.io.limits) && conn.phase == Phase::Open {
@@ -112,6 +116,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.io.mark(id);
             self.io.note(id);
         }
+        self.io.release_feeders(id);
         self.writable_handler(id);
     }
 

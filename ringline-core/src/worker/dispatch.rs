@@ -5,14 +5,13 @@
 
 use super::Worker;
 use crate::backend::Backend;
-use crate::buf::Lease;
+use crate::buf::{Lease, drop_carefully};
 use crate::config::PanicPolicy;
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
 use crate::net::Peer;
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
@@ -59,11 +58,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Presents received bytes where the backend has them.
     #[inline]
     pub(super) fn data_handler(&mut self, id: ConnId, lease: &Lease) -> Option<Consumed> {
+        let may_hold = self.backend.has_spare_buffers();
         let data = self.backend.received(lease);
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
+        io.presented = Presented::in_place(id, data, lease, may_hold);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        self.judge(id, data.len(), unless_panic(result))
+        io.presented = Presented::default();
+        let len = data.len();
+        for lease in io.shared.drain(..) {
+            self.backend.share(&lease);
+        }
+        self.judge(id, len, unless_panic(result))
     }
 
     /// Presents the inbox.
@@ -71,7 +77,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let data = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
         let (handler, io) = (&mut self.handler, &mut self.io);
+        io.presented = Presented::copied(id);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
+        io.presented = Presented::default();
         self.judge(id, data.len(), unless_panic(result))
     }
 
@@ -145,11 +153,4 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 #[inline]
 fn unless_panic<R>(result: thread::Result<R>) -> Option<R> {
     result.map_err(drop_carefully).ok()
-}
-
-#[cold]
-fn drop_carefully(payload: Box<dyn Any + Send>) {
-    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(another);
-    }
 }

@@ -69,6 +69,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             if conn.phase.on(PhaseEvent::Finished) {
                 self.io.mark(id);
             }
+        } else if conn.phase == Phase::Joining {
+            // The peer has not acknowledged what it was sent, and from now on it need not.
+            conn.resets = true;
+            conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
+            self.io.mark(id);
         } else {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }
@@ -79,17 +84,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
-            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended)
+            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended, &mut self.io.pool)
         {
-            // Something may hang on it: then say when it is done, even if nothing else happens.
-            self.prompt |= self.io.observes_sends || !conn.is_steady();
             let user_data = UserData::new(Kind::Send, id.generation, id.row);
             let waits = matches!(op, Op::Send { waits: true, .. });
             if let Err(Full(op)) = self.backend.push(user_data, op, &self.io.stage) {
-                conn.outbox.put_back(op);
+                conn.outbox.put_back(op, &mut self.io.pool);
                 return Err(OutOfRoom);
             }
             conn.ops.send_waits = waits;
+            // Something may hang on it: then say when it is done, even if nothing else happens.
+            self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());
         }
         if !conn.is_steady() {
             self.flush_rest(id)?;
@@ -174,9 +179,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         self.cancel_send(id)?;
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
-        if !conn.is_joined() {
+        if !conn.is_joined() || !self.is_time_to_close(id)? {
             return Ok(());
         }
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         let op = Op::Close { fd: conn.fd };
         self.submit(Kind::Close, id, op)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
@@ -184,6 +190,28 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         self.io.stop_close_timer(id);
         Ok(())
+    }
+
+    /// A peer that does not acknowledge bytes which were sent without copying keeps their memory. One
+    /// that was cut short is made to let go; another gets time.
+    fn is_time_to_close(&mut self, id: ConnId) -> Result<bool, OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(false) };
+        if !conn.outbox.is_lending() || conn.was_reset {
+            return Ok(true);
+        }
+        if !conn.resets {
+            if conn.close_timer.is_none() {
+                self.io.restart_close_timer(id, self.io.close_timeout);
+            }
+            return Ok(false);
+        }
+        let op = Op::Reset { fd: conn.fd };
+        self.submit(Kind::Reset, id, op)?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.reset = true;
+            conn.was_reset = true;
+        }
+        Ok(false)
     }
 
     fn cancel_recv(&mut self, id: ConnId) -> Result<(), OutOfRoom> {

@@ -104,12 +104,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.complete(completion);
         }
         // A send that was left in the queue has not been reported yet.
-        self.prompt &= !self.io.stage.is_empty();
+        self.prompt = self.prompt && self.backend.has_silent();
         self.fire_timers();
         self.settle();
         self.acceptor.end_turn();
         let interval = std::mem::take(&mut self.interval_due);
         self.tick_handler(Tick { completions, interval });
+        self.io.feed_starved();
+        while let Some(lease) = self.io.pool.take_lease() {
+            self.backend.release(lease);
+        }
         self.count_turn(completions);
         Ok(())
     }

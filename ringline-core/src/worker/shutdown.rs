@@ -58,7 +58,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert!(self.is_done(), "the worker is done");
         assert_eq!(self.io.queued, 0, "no byte is queued");
         assert!(self.io.stage.is_empty(), "nothing is staged");
-        assert_eq!(self.io.pool.lent(), 0, "every block is home");
+        assert_eq!(self.io.pool.lent(), 0, "every block, parcel and receive buffer is home");
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
         assert!(self.io.due.is_empty(), "nothing is due");

@@ -44,7 +44,7 @@ fn a_soft_limit_is_raised_unless_that_is_forbidden() {
 fn more_workers_than_descriptors_leave_nothing_behind() {
     alone("files::more_workers_than_descriptors_leave_nothing_behind", || {
         limit(Resource::OpenFiles, 100, 100);
-        let config = |workers| Config::builder().workers(workers).connections_per_worker(16).ring_entries(16);
+        let config = |workers| Config::builder().workers(workers).connections_per_worker(16).ring_entries(64);
         let error = assert_refused(launch(config(90)));
         assert!(
             matches!(
@@ -72,7 +72,7 @@ fn a_ring_without_a_descriptor_is_named() {
         let mut held = held.into_iter();
         // The listener and the wake-up take these two.
         drop((held.next(), held.next()));
-        let config = Config::builder().workers(1).connections_per_worker(16).ring_entries(16);
+        let config = Config::builder().workers(1).connections_per_worker(16).ring_entries(64);
         let config = config.pin(false).build().expect("the configuration is valid");
         let server = Server::new(config).listen("127.0.0.1:0").expect("a descriptor is left");
         let launched = server.launch(|_seat| Echo);

@@ -65,13 +65,36 @@ impl Buffers {
         Lease { buffer: number, offset, len }
     }
 
+    /// Lends a part of what is on loan once more.
+    pub(super) fn share(&mut self, part: &Lease) -> Result<(), Breach> {
+        let end = part.offset + part.len;
+        let buffer = self.all.get_mut(usize::from(part.buffer));
+        let is_lent = |buffer: &&mut Buffer| {
+            buffer.lent.iter().any(|&(offset, len)| offset <= part.offset && end <= offset + len)
+        };
+        let Some(buffer) = buffer.filter(is_lent) else {
+            return Err(Breach(format!("only what is on loan is shared: {part:?}")));
+        };
+        buffer.lent.push((part.offset, part.len));
+        self.lent += 1;
+        Ok(())
+    }
+
+    /// Whether at least half of the buffers, and two, can still be filled.
+    pub(super) fn has_spare(&self) -> bool {
+        self.posted.len() >= 2 && 2 * self.posted.len() >= self.all.len()
+    }
+
     /// Takes a lease back.
     pub(super) fn release(&mut self, lease: &Lease) -> Result<(), Breach> {
         let at = self.find(lease, "a lease comes back exactly once, as it was lent")?;
         let buffer = &mut self.all[usize::from(lease.buffer)];
         buffer.lent.swap_remove(at);
         let end = lease.offset + lease.len;
-        buffer.memory[lease.offset as usize..end as usize].fill(SCRIBBLE);
+        let is_shared = buffer.lent.iter().any(|&(offset, len)| offset < end && lease.offset < offset + len);
+        if !is_shared {
+            buffer.memory[lease.offset as usize..end as usize].fill(SCRIBBLE);
+        }
         self.lent -= 1;
         if buffer.lent.is_empty() && !buffer.is_posted {
             buffer.used = 0;

@@ -4,7 +4,6 @@
 use super::Sim;
 use super::faults::Fault;
 use super::ledger::{Flight, Role};
-use super::network::Sending;
 use crate::op::{Fd, Outcome, UserData};
 
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +13,10 @@ enum Task {
         fd: Fd,
     },
     Close {
+        user_data: UserData,
+        fd: Fd,
+    },
+    Reset {
         user_data: UserData,
         fd: Fd,
     },
@@ -40,6 +43,10 @@ impl Sim {
         self.add_chore(Fault::Late, Task::Shutdown { user_data, fd });
     }
 
+    pub(super) fn begin_reset(&mut self, user_data: UserData, fd: Fd) {
+        self.add_chore(Fault::Late, Task::Reset { user_data, fd });
+    }
+
     pub(super) fn begin_close(&mut self, user_data: UserData, fd: Fd) {
         self.add_chore(Fault::LateClose, Task::Close { user_data, fd });
     }
@@ -56,6 +63,7 @@ impl Sim {
             match chore.task {
                 Task::Shutdown { user_data, fd } => self.shut_down(user_data, fd),
                 Task::Close { user_data, fd } => self.close_socket(user_data, fd),
+                Task::Reset { user_data, fd } => self.reset_socket(user_data, fd),
                 Task::Cancel { user_data, target } => self.cancel(user_data, target),
                 Task::Expire { target, serial } => {
                     if let Some(flight) = self.ledger.unfinished(target)
@@ -83,6 +91,12 @@ impl Sim {
             self.post(user_data, Outcome::Done, false);
             self.network.touch(fd);
         }
+    }
+
+    fn reset_socket(&mut self, user_data: UserData, fd: Fd) {
+        let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");
+        socket.resets = true;
+        self.post(user_data, Outcome::Done, false);
     }
 
     fn close_socket(&mut self, user_data: UserData, fd: Fd) {
@@ -132,29 +146,20 @@ impl Sim {
     /// Ends an operation with `ECANCELED`, or, for a send of which a part has left, with that part.
     fn end_early(&mut self, target: UserData, flight: Flight) {
         let mut more = false;
-        let mut sending = None;
         if let Some(fd) = flight.fd {
             let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");
             if flight.role == Role::Recv {
                 socket.receive = None;
                 more = self.dice.strikes(Fault::CancelledWithMore);
-            } else {
-                sending = socket.send.take();
+            } else if let Some(sending) = socket.send.take() {
+                self.end_send(fd, sending, libc::ECANCELED);
+                return;
             }
         } else {
             for listener in &mut self.network.listeners {
                 listener.accepts.retain(|&accept| accept != target);
             }
         }
-        let outcome = match sending {
-            Some(Sending { block, done, .. }) if done > 0 => {
-                Outcome::Sent { bytes: done as u32, block: Some(block) }
-            }
-            sending => {
-                let block = sending.map(|Sending { block, .. }| block);
-                Outcome::Failed { errno: libc::ECANCELED, block }
-            }
-        };
-        self.post(target, outcome, more);
+        self.post(target, Outcome::Failed { errno: libc::ECANCELED }, more);
     }
 }

@@ -68,6 +68,15 @@ pub enum Fault {
     CloseFails,
     /// A close takes ten times as long as other operations that are held back.
     LateClose,
+    /// A zero-copy send fails with `EOPNOTSUPP`, `ENOBUFS` or `ENOMEM` and has sent nothing.
+    NoZeroCopy,
+    /// A zero-copy send needs no notification: its memory comes back with its result.
+    NoNotice,
+    /// The notification of a zero-copy send is held back for some turns although the peer has read
+    /// everything. It always comes when the connection is dead.
+    LateNotice,
+    /// A notification says that the bytes had to be copied after all.
+    CopiedAnyway,
 }
 
 impl Fault {
@@ -98,6 +107,10 @@ impl Fault {
         Self::ShutdownFails,
         Self::CloseFails,
         Self::LateClose,
+        Self::NoZeroCopy,
+        Self::NoNotice,
+        Self::LateNotice,
+        Self::CopiedAnyway,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.

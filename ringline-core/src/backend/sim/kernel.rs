@@ -3,7 +3,7 @@
 use super::faults::Fault;
 use super::{Entry, Sim};
 use crate::backend::Wait;
-use crate::buf::{Span, Stage};
+use crate::buf::{Parcel, Span, Stage};
 use crate::op::{Completion, Fd, Op, Outcome, Tag, UserData};
 
 /// How much time passes between two turns of one wait.
@@ -12,7 +12,7 @@ const TURN_US: u64 = 1000;
 /// Whether an operation has nothing more to report. An error ends an operation whatever it says
 /// about more to come.
 pub(super) fn is_last(outcome: &Outcome, more: bool) -> bool {
-    !more || matches!(outcome, Outcome::Failed { .. } | Outcome::EndOfStream)
+    !more || matches!(outcome, Outcome::Failed { .. } | Outcome::EndOfStream | Outcome::Sent { .. })
 }
 
 impl Sim {
@@ -50,19 +50,32 @@ impl Sim {
 
     /// Queues a completion for the core; false if it is the operation's last.
     pub(super) fn post(&mut self, user_data: UserData, outcome: Outcome, more: bool) -> bool {
+        !self.post_at(user_data, outcome, more).1
+    }
+
+    /// The same; tells the turn in which the core hears of it at the earliest, and whether it is the
+    /// last.
+    pub(super) fn post_at(&mut self, user_data: UserData, outcome: Outcome, more: bool) -> (u64, bool) {
         let overflows = self.posts.len() >= self.dice.faults.completion_entries.max(1) as usize;
         self.overflows += u64::from(overflows);
-        let more = more && !overflows;
+        // The memory of a send comes back whatever happens to the queue.
+        let more = more && (!overflows || matches!(outcome, Outcome::Sent { .. }));
         let ends = is_last(&outcome, more);
         let ready = self.turn + self.dice.turns_late(Fault::Late);
         let turn = self.ledger.schedule(user_data, ready, ends);
         self.posts.hold(turn, Completion { tag: tag_of(user_data), outcome, more });
-        !ends
+        (turn, ends)
+    }
+
+    /// Queues the memory of a send that is over.
+    pub(super) fn post_return(&mut self, user_data: UserData, parcel: Box<Parcel>) {
+        let completion = Completion { tag: tag_of(user_data), outcome: Outcome::Returned(parcel), more: false };
+        self.posts.hold(self.turn, completion);
     }
 
     /// Queues the completion of an operation that failed and owns nothing.
     pub(super) fn post_error(&mut self, user_data: UserData, errno: i32) {
-        self.post(user_data, Outcome::Failed { errno, block: None }, false);
+        self.post(user_data, Outcome::Failed { errno }, false);
     }
 
     /// Lets turns pass until there is something to report, or until nothing ever will be.
@@ -95,7 +108,8 @@ impl Sim {
             return Some(soon);
         }
         let chores = self.chores.iter().map(|chore| chore.turn).min();
-        self.posts.next_turn().into_iter().chain(chores).min().map(|turn| turn.max(soon))
+        let others = chores.into_iter().chain(self.next_loan());
+        self.posts.next_turn().into_iter().chain(others).min().map(|turn| turn.max(soon))
     }
 
     fn begin_turn(&mut self, turn: u64) {
@@ -122,6 +136,7 @@ impl Sim {
         if !chores_first {
             self.run_chores();
         }
+        self.run_loans();
     }
 
     /// Takes operations from the submission queue; false if it leaves some there.
@@ -159,12 +174,20 @@ impl Sim {
                 let outcome = self.send_now(fd, &staged);
                 self.finish_staged(user_data, outcome, span, staged);
             }
-            Op::Send { fd, block, waits: true } => self.begin_send(user_data, fd, block),
-            Op::Send { fd, block, waits: false } => self.try_send(user_data, fd, block),
+            Op::Send { fd, parcel, waits: true } => self.begin_send(user_data, fd, parcel),
+            Op::Send { fd, parcel, waits: false } => self.try_send(user_data, fd, parcel),
             Op::ShutdownWrite { fd } => self.begin_shutdown(user_data, fd),
+            Op::Reset { fd } => self.begin_reset(user_data, fd),
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),
         }
+    }
+
+    /// Reports a send that did not wait and whose parcel goes home.
+    pub(super) fn finish_silent(&mut self, user_data: UserData, outcome: Outcome) {
+        self.ledger.schedule(user_data, self.turn, true);
+        let completion = Completion { tag: tag_of(user_data), outcome, more: false };
+        self.posts.push_staged(completion, Span::default(), Vec::new());
     }
 
     fn finish_staged(&mut self, user_data: UserData, outcome: Outcome, span: Span, bytes: Vec<u8>) {

@@ -18,6 +18,7 @@ pub(super) enum Role {
     Recv,
     SendNow,
     Send,
+    Reset,
     Shutdown,
     Close,
     Cancel,
@@ -52,6 +53,8 @@ struct Account {
     under_way: u32,
     is_receiving: bool,
     is_sending: bool,
+    /// The kernel was told to drop what the peer has not acknowledged.
+    is_reset: bool,
     /// The turn in which the close that freed the number is reported, at the earliest.
     free_from: u64,
     /// What a cancel may name.
@@ -65,6 +68,8 @@ pub(super) struct Ledger {
     accounts: Vec<Account>,
     /// What a cancel may name, with the socket it belongs to; accepts belong to none.
     targets: BTreeMap<u64, Option<Fd>>,
+    /// How many sends under a tag are over and have not got their memory back.
+    lent: BTreeMap<u64, u32>,
     serial: u64,
 }
 
@@ -78,6 +83,7 @@ impl Ledger {
         }
         let account = &mut self.accounts[at];
         account.phase = Phase::Open;
+        account.is_reset = false;
         let flight = self.flights.get_mut(&accept.bits()).expect("it is under way");
         flight.held_until = flight.held_until.max(account.free_from);
     }
@@ -97,6 +103,10 @@ impl Ledger {
             Op::SendNow { fd, .. } => (Role::SendNow, Some(*fd)),
             Op::Send { fd, .. } => (Role::Send, Some(*fd)),
             Op::ShutdownWrite { fd } => (Role::Shutdown, Some(*fd)),
+            Op::Reset { fd } => {
+                self.accounts[fd.0 as usize].is_reset = true;
+                (Role::Reset, Some(*fd))
+            }
             Op::Close { fd } => {
                 self.begin_close(*fd);
                 (Role::Close, None)
@@ -130,14 +140,26 @@ impl Ledger {
         flight.held_until
     }
 
-    /// The last completion of an operation was handed over.
-    pub(super) fn settle(&mut self, user_data: UserData) {
+    /// The last completion of an operation was handed over. It `lends` if its memory is yet to come.
+    pub(super) fn settle(&mut self, user_data: UserData, lends: bool) {
+        if lends {
+            *self.lent.entry(user_data.bits()).or_default() += 1;
+        }
         let flight = self.flights.remove(&user_data.bits()).expect("it is under way");
         if let Some(fd) = flight.fd {
             let account = &mut self.accounts[fd.0 as usize];
             account.under_way -= 1;
             account.is_receiving &= flight.role != Role::Recv;
             account.is_sending &= !matches!(flight.role, Role::Send | Role::SendNow);
+        }
+    }
+
+    /// The memory of a send that was over was handed over.
+    pub(super) fn returned(&mut self, user_data: UserData) {
+        let count = self.lent.get_mut(&user_data.bits()).expect("it was lent");
+        *count -= 1;
+        if *count == 0 {
+            self.lent.remove(&user_data.bits());
         }
     }
 
@@ -161,14 +183,18 @@ impl Ledger {
                 refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
                 refuse(span.len == 0, "a send has something to send", tag)
             }
-            Op::Send { fd, block, .. } => {
+            Op::Send { fd, parcel, .. } => {
                 refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
-                refuse(block.unsent().is_empty(), "a send has something to send", tag)
+                refuse(parcel.pieces().any(|piece| piece.len() == 0), "a send has something to send", tag)?;
+                refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
+            Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
             Op::ShutdownWrite { fd } => self.account(*fd, tag).map(|_| ()),
             Op::Close { fd } => {
-                let under_way = self.account(*fd, tag)?.under_way;
-                refuse(under_way > 0, "no close before everything else has completed", tag)
+                let account = self.account(*fd, tag)?;
+                refuse(account.under_way > 0, "no close before everything else has completed", tag)?;
+                let lends = account.tags.iter().any(|tag| self.lent.contains_key(&tag.bits()));
+                refuse(lends && !account.is_reset, "a close that memory waits for is a reset", tag)
             }
             Op::Cancel { target } => refuse(
                 !self.targets.contains_key(&target.bits()),
@@ -187,6 +213,10 @@ impl Ledger {
             .collect();
         if !stray.is_empty() {
             return Err(Breach(format!("at rest nothing is under way, but there is {stray:?}")));
+        }
+        if let Some(bits) = self.lent.keys().next() {
+            let tag = UserData::from_bits(*bits).decode();
+            return Err(Breach(format!("at rest no memory is lent, but that of {tag:?} is")));
         }
         match self.accounts.iter().position(|account| account.phase != Phase::Closed) {
             Some(fd) => Err(Breach(format!("at rest no socket is open, but number {fd} is"))),

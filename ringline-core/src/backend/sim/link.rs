@@ -32,6 +32,9 @@ pub(super) struct Link {
     pub(super) server: ServerEnd,
     pub(super) to_server: VecDeque<u8>,
     to_peer: VecDeque<u8>,
+    /// How many bytes the server has put in, and the peer has taken out.
+    put_in: u64,
+    taken_out: u64,
     server_ended: bool,
     peer_ended: bool,
     peer_closed: bool,
@@ -52,6 +55,8 @@ impl Link {
             server: ServerEnd::Backlog,
             to_server: VecDeque::new(),
             to_peer: VecDeque::new(),
+            put_in: 0,
+            taken_out: 0,
             server_ended: false,
             peer_ended: false,
             peer_closed: false,
@@ -80,6 +85,7 @@ impl Link {
     /// The peer reads at most `len` bytes.
     pub(super) fn peer_read(&mut self, len: usize) -> Vec<u8> {
         let len = len.min(self.to_peer.len());
+        self.taken_out += len as u64;
         self.to_peer.drain(..len).collect()
     }
 
@@ -138,6 +144,7 @@ impl Link {
         if self.peer_closed {
             self.reset_server(false);
         } else {
+            self.put_in += bytes.len() as u64;
             self.to_peer.extend(bytes);
         }
     }
@@ -153,13 +160,13 @@ impl Link {
         !self.is_dead
     }
 
-    /// The server closes its socket: an orderly end, or a reset if it had unread bytes.
-    pub(super) fn server_close(&mut self) {
+    /// The server closes its socket: an orderly end, or a reset if it had unread bytes or wants one.
+    pub(super) fn server_close(&mut self, resets: bool) {
         self.server = ServerEnd::Closed;
         if self.is_dead {
             return;
         }
-        if self.to_server.is_empty() {
+        if self.to_server.is_empty() && !resets {
             self.server_ended = true;
         } else {
             self.reset_peer();
@@ -173,6 +180,16 @@ impl Link {
 
     pub(super) fn is_dead(&self) -> bool {
         self.is_dead
+    }
+
+    /// How many bytes the server has ever put in.
+    pub(super) fn put_in(&self) -> u64 {
+        self.put_in
+    }
+
+    /// How many of them the peer has read.
+    pub(super) fn taken_out(&self) -> u64 {
+        self.taken_out
     }
 
     /// Bytes that the peer could read.

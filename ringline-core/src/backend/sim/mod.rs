@@ -19,7 +19,8 @@ mod network;
 mod peer;
 mod posts;
 mod random;
-mod stream;
+mod receive;
+mod send;
 mod trace;
 
 #[cfg(test)]
@@ -30,7 +31,7 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Kind, Op, UserData};
+use crate::op::{Completion, Fd, Kind, Op, Outcome, UserData};
 use buffers::Buffers;
 use chore::Chore;
 use dice::Dice;
@@ -38,6 +39,7 @@ use ledger::{Breach, Ledger};
 use link::Capacity;
 use network::Network;
 use posts::Posts;
+use send::Loan;
 use std::collections::VecDeque;
 use std::io;
 use trace::Trace;
@@ -60,6 +62,7 @@ pub(crate) struct Sim {
     queue: VecDeque<Entry>,
     ledger: Ledger,
     chores: Vec<Chore>,
+    loans: Vec<Loan>,
     posts: Posts,
     trace: Trace,
     clock_us: u64,
@@ -86,6 +89,7 @@ impl Sim {
             queue: VecDeque::new(),
             ledger: Ledger::default(),
             chores: Vec::new(),
+            loans: Vec::new(),
             posts: Posts::default(),
             trace: Trace::default(),
             clock_us: 0,
@@ -143,6 +147,7 @@ impl Sim {
     pub(crate) fn is_quiet(&self) -> bool {
         self.queue.is_empty()
             && self.chores.is_empty()
+            && self.loans.is_empty()
             && self.posts.len() == 0
             && !self.posts.has_some()
             && !self.network.has_work()
@@ -223,15 +228,35 @@ impl Backend for Sim {
     fn next(&mut self) -> Option<Completion> {
         let completion = self.posts.pop()?;
         self.trace.note(|| format!("take {}", trace::describe_completion(&completion)));
-        let ends = kernel::is_last(&completion.outcome, completion.more);
-        if ends && completion.tag.kind != Kind::Wake {
-            self.ledger.settle(completion.tag.encode());
+        let user_data = completion.tag.encode();
+        match &completion.outcome {
+            Outcome::Returned(_) => self.ledger.returned(user_data),
+            outcome if completion.tag.kind != Kind::Wake && kernel::is_last(outcome, completion.more) => {
+                let lends = matches!(outcome, Outcome::Sent { .. }) && completion.more;
+                self.ledger.settle(user_data, lends);
+            }
+            _ => {}
         }
         Some(completion)
     }
 
     fn received(&self, lease: &Lease) -> &[u8] {
         self.enforce(self.buffers.bytes(lease))
+    }
+
+    fn share(&mut self, part: &Lease) {
+        self.trace.note(|| format!("share {part:?}"));
+        let verdict = self.buffers.share(part);
+        self.enforce(verdict);
+    }
+
+    fn has_spare_buffers(&self) -> bool {
+        self.buffers.has_spare()
+    }
+
+    fn has_silent(&self) -> bool {
+        let is_silent = |op: &Op| matches!(op, Op::SendNow { .. } | Op::Send { waits: false, .. });
+        self.posts.has_staged() || self.queue.iter().any(|entry| is_silent(&entry.op))
     }
 
     fn release(&mut self, lease: Lease) {

@@ -4,7 +4,7 @@
 //! at, so that a turn costs what happens in it and not what is open.
 
 use super::link::{Capacity, Link, ServerEnd};
-use crate::buf::Block;
+use super::send::Sending;
 use crate::op::{Fd, UserData};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -23,21 +23,14 @@ pub(super) struct Arm {
     pub(super) is_doomed: bool,
 }
 
-/// A send that waits for room.
-#[derive(Debug)]
-pub(super) struct Sending {
-    pub(super) user_data: UserData,
-    pub(super) block: Block,
-    /// How much of the block has left.
-    pub(super) done: usize,
-}
-
 /// The server's end of a connection.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) peer: PeerId,
     pub(super) receive: Option<Arm>,
     pub(super) send: Option<Sending>,
+    /// The close is to drop what the peer has not read.
+    pub(super) resets: bool,
     is_touched: bool,
 }
 
@@ -100,7 +93,8 @@ impl Network {
             }
             None => return None,
         };
-        self.sockets[fd.0 as usize] = Some(Socket { peer, receive: None, send: None, is_touched: false });
+        let socket = Socket { peer, receive: None, send: None, resets: false, is_touched: false };
+        self.sockets[fd.0 as usize] = Some(socket);
         self.link(peer).server = ServerEnd::Open(fd);
         Some(fd)
     }
@@ -108,7 +102,7 @@ impl Network {
     /// Closes a socket; its descriptor is free at once.
     pub(super) fn close(&mut self, fd: Fd) {
         let socket = self.sockets[fd.0 as usize].take().expect("it is open");
-        self.link(socket.peer).server_close();
+        self.link(socket.peer).server_close(socket.resets);
         self.free.push(Reverse(fd.0));
     }
 

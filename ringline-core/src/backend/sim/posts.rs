@@ -82,6 +82,11 @@ impl Posts {
         !self.staged.is_empty() || !self.ready.is_empty()
     }
 
+    /// Whether a send that did not wait is still to be reported.
+    pub(super) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
     /// How many completions wait that a kernel would come back for.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()

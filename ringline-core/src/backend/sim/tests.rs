@@ -9,7 +9,7 @@ mod swarm;
 
 use super::{Fault, Faults, PeerId, Sim};
 use crate::backend::{Backend, Full, Wait};
-use crate::buf::{Block, Span, Stage};
+use crate::buf::{Block, Body, Guard, Parcel, Piece, Span, Stage};
 use crate::op::{Completion, Fd, Kind, Op, Outcome, UserData};
 
 /// The number of the listener in these tests.
@@ -89,7 +89,7 @@ impl Rig {
     }
 
     fn send(&mut self, row: u32, fd: Fd, bytes: &[u8]) {
-        self.push(Kind::Send, row, Op::Send { fd, block: block(bytes), waits: true });
+        self.push(Kind::Send, row, Op::Send { fd, parcel: parcel(bytes), waits: true });
     }
 
     fn cancel(&mut self, kind: Kind, row: u32, target: Kind) {
@@ -105,20 +105,34 @@ fn tag(kind: Kind, row: u32) -> UserData {
     UserData::new(kind, 9, row)
 }
 
-fn block(bytes: &[u8]) -> Block {
+fn parcel(bytes: &[u8]) -> Box<Parcel> {
     let mut block = Block::with_capacity(bytes.len());
     assert_eq!(block.fill(bytes), bytes.len());
-    block
+    let mut parcel = Box::<Parcel>::default();
+    parcel.push(Piece::new(Body::Block(block), 1));
+    parcel
+}
+
+/// The same bytes in a chain of two zero-copy links.
+fn lent_parcel(bytes: &[u8]) -> Box<Parcel> {
+    let mut parcel = Box::<Parcel>::default();
+    let (front, back) = bytes.split_at(bytes.len() / 2);
+    for half in [front, back].into_iter().filter(|half| !half.is_empty()) {
+        parcel.push(Piece::new(Body::Guard(Guard::new(half.to_vec())), 1));
+        parcel.end_link();
+    }
+    parcel.arrange(true);
+    parcel
 }
 
 fn errno(completion: &Completion) -> i32 {
     match completion.outcome {
-        Outcome::Failed { errno, .. } => errno,
+        Outcome::Failed { errno } | Outcome::Sent { errno, .. } => errno,
         _ => 0,
     }
 }
 
-fn sent(completion: &Completion) -> u32 {
+fn sent(completion: &Completion) -> usize {
     match completion.outcome {
         Outcome::Sent { bytes, .. } => bytes,
         _ => 0,

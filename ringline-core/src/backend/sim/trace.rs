@@ -60,7 +60,10 @@ impl Trace {
 /// An operation without the bytes that it owns.
 pub(super) fn describe(op: &Op) -> String {
     match op {
-        Op::Send { fd, block, .. } => format!("Send {{ {fd:?}, {} bytes }}", block.unsent().len()),
+        Op::Send { fd, parcel, waits } => {
+            let (bytes, links) = (parcel.len(), parcel.links().len());
+            format!("Send {{ {fd:?}, {bytes} bytes in {links} links, waits: {waits} }}")
+        }
         op => format!("{op:?}"),
     }
 }
@@ -69,8 +72,11 @@ pub(super) fn describe(op: &Op) -> String {
 pub(super) fn describe_completion(completion: &Completion) -> String {
     let more = if completion.more { " and more" } else { "" };
     match &completion.outcome {
-        Outcome::Sent { bytes, .. } => format!("{:?}: sent {bytes}{more}", completion.tag),
-        Outcome::Failed { errno, .. } => format!("{:?}: errno {errno}{more}", completion.tag),
+        Outcome::Sent { bytes, errno, .. } => {
+            format!("{:?}: sent {bytes}, errno {errno}{more}", completion.tag)
+        }
+        Outcome::Returned(parcel) => format!("{:?}: parcel {} is back", completion.tag, parcel.serial),
+        Outcome::Failed { errno } => format!("{:?}: errno {errno}{more}", completion.tag),
         outcome => format!("{:?}: {outcome:?}{more}", completion.tag),
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct BufRing {
     buffers: Vec<Buffer>,
     buffer_bytes: u32,
     is_incremental: bool,
+    /// How many buffers the kernel is done with and has not got back.
+    out: u16,
     /// Next entry to write, and the first that the kernel does not know of.
     tail: u16,
     published: u16,
@@ -81,6 +83,7 @@ impl BufRing {
             buffers: vec![Buffer::default(); usize::from(count)],
             buffer_bytes,
             is_incremental: flags == INCREMENTAL,
+            out: 0,
             tail: 0,
             published: 0,
         };
@@ -113,8 +116,23 @@ impl BufRing {
         state.filled += len;
         assert!(state.filled <= self.buffer_bytes, "the kernel fills no more than a buffer holds");
         state.leases += 1;
+        self.out += u16::from(is_done && !state.is_done);
         state.is_done |= is_done;
         Lease { buffer, offset, len }
+    }
+
+    /// Takes note of another lease of bytes that are on loan.
+    pub(super) fn share(&mut self, part: &Lease) {
+        let state = &mut self.buffers[usize::from(part.buffer)];
+        assert!(state.leases > 0, "only what is on loan is shared");
+        state.leases += 1;
+    }
+
+    /// Whether at least half of the buffers, and two, are with the kernel.
+    #[inline]
+    pub(super) fn has_spare(&self) -> bool {
+        let (all, out) = (self.buffers.len(), usize::from(self.out));
+        2 * out <= all && all >= out + 2
     }
 
     #[inline]
@@ -133,6 +151,7 @@ impl BufRing {
         state.leases -= 1;
         if state.leases == 0 && state.is_done {
             *state = Buffer::default();
+            self.out -= 1;
             self.give(buffer);
         }
     }

@@ -15,8 +15,10 @@ use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{opcode, squeue};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use socket2::SockRef;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 /// The sockets of a ring, by kind.
 #[derive(Debug)]
@@ -54,6 +56,19 @@ impl Descriptors {
     pub(super) fn opened(&mut self, fd: Fd) {
         if let Self::Plain { open } = self {
             open.insert(fd.0);
+        }
+    }
+
+    /// Has the close of an ordinary descriptor drop what the peer has not acknowledged.
+    pub(super) fn reset(&self, fd: Fd) {
+        if let Self::Plain { open } = self
+            && open.contains(&fd.0)
+        {
+            // SAFETY: the descriptor is open, because no close of it was submitted, and it is ours; it
+            // is borrowed for this call only.
+            let socket = unsafe { BorrowedFd::borrow_raw(fd.0 as i32) };
+            // A socket that is no longer connected has nothing to drop.
+            let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
     }
 
@@ -105,7 +120,7 @@ fn closes_promptly(ring: &mut Ring) -> std::io::Result<bool> {
     while left > 0 {
         ring.drain(|_| left -= 1);
         if left > 0 {
-            ring.enter(Wait::For(std::time::Duration::from_millis(10)))?;
+            ring.enter(Wait::For(Duration::from_millis(10)))?;
         }
     }
     ring.submitter().register_files_update(0, &[-1])?;

@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use super::lift::Final;
-use crate::buf::Block;
 use crate::sys::sock_addr;
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -13,7 +12,7 @@ use std::net::SocketAddr;
 use std::ptr::NonNull;
 
 /// Something the kernel has. Dropping it leaks.
-struct Lent<T>(ManuallyDrop<T>);
+pub(super) struct Lent<T>(ManuallyDrop<T>);
 
 impl<T> fmt::Debug for Lent<T> {
     /// Does not look at what is lent.
@@ -23,11 +22,11 @@ impl<T> fmt::Debug for Lent<T> {
 }
 
 impl<T> Lent<T> {
-    fn new(value: T) -> Self {
+    pub(super) fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
     }
 
-    fn reclaim(self, _: Final) -> T {
+    pub(super) fn reclaim(self, _: Final) -> T {
         ManuallyDrop::into_inner(self.0)
     }
 }
@@ -74,10 +73,9 @@ impl Drop for AddressCell {
     }
 }
 
-/// Everything the kernel has been lent, by the row of the operation.
+/// What the kernel has been lent by the row of the operation, and how much is in flight at all.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    sends: Vec<Option<Lent<Block>>>,
     accepts: Vec<Option<Lent<AddressCell>>>,
     spare_cells: Vec<AddressCell>,
     live: usize,
@@ -99,18 +97,6 @@ impl InFlight {
     /// How many operations have not completed for the last time.
     pub(super) fn live(&self) -> usize {
         self.live
-    }
-
-    /// Lends a block for the send of `row` and says where its unsent bytes are.
-    pub(super) fn lend_block(&mut self, row: u32, block: Block) -> (*const u8, usize) {
-        // The bytes are on the heap, so moving the block does not move them.
-        let (start, len) = (block.unsent().as_ptr(), block.unsent().len());
-        lend(&mut self.sends, row, block);
-        (start, len)
-    }
-
-    pub(super) fn reclaim_block(&mut self, row: u32, proof: Final) -> Option<Block> {
-        Some(self.sends.get_mut(row as usize)?.take()?.reclaim(proof))
     }
 
     /// Lends a cell for the address that the accept of `row` will bring.

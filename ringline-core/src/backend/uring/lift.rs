@@ -2,6 +2,7 @@
 
 use super::Uring;
 use super::ring::Cqe;
+use super::staged::Settled;
 use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
 use io_uring::cqueue;
 
@@ -21,15 +22,16 @@ impl Uring {
         }
         let outcome = match tag.kind {
             Kind::Recv => self.lift_recv(cqe),
-            Kind::Send => self.lift_send(tag, cqe.result, proof?),
+            Kind::Parcel => return self.parcels.lift(tag.row, cqe, proof),
             Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
             Kind::Wake => {
                 self.is_wake_armed = more;
                 Outcome::Done
             }
-            Kind::Staged => unreachable!("complaints are set apart before"),
+            Kind::Staged | Kind::Send => unreachable!("complaints are set apart before"),
             Kind::Shutdown
             | Kind::Close
+            | Kind::Reset
             | Kind::CancelRecv
             | Kind::CancelSend
             | Kind::CancelAccept
@@ -38,12 +40,21 @@ impl Uring {
         Some(Completion { tag, outcome, more })
     }
 
+    /// A send that did not wait and is over.
+    #[inline]
+    pub(super) fn lift_settled(&mut self) -> Option<Completion> {
+        let Settled { tag, bytes, errno, load } = self.staged.next()?;
+        // The kernel has consumed the entry, and there is nothing that such a send leaves behind.
+        let parcel = load.map(|load| self.parcels.unload(load, Final(())));
+        Some(Completion { tag, outcome: Outcome::Sent { bytes, errno, parcel }, more: false })
+    }
+
     #[inline]
     fn lift_recv(&mut self, cqe: Cqe) -> Outcome {
         let buffer = cqueue::buffer_select(cqe.flags);
         let Ok(len) = u32::try_from(cqe.result) else {
             self.buffers.return_unused(buffer);
-            return Outcome::Failed { errno: -cqe.result, block: None };
+            return Outcome::Failed { errno: -cqe.result };
         };
         match buffer {
             Some(buffer) if len > 0 => {
@@ -57,14 +68,6 @@ impl Uring {
         }
     }
 
-    fn lift_send(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
-        let block = self.in_flight.reclaim_block(tag.row, proof);
-        match u32::try_from(result) {
-            Ok(bytes) => Outcome::Sent { bytes, block },
-            Err(_) => Outcome::Failed { errno: -result, block },
-        }
-    }
-
     fn lift_accept(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
         let peer = self.in_flight.reclaim_address(tag.row, proof).map(Box::new);
         match u32::try_from(result) {
@@ -73,11 +76,11 @@ impl Uring {
                 self.descriptors.opened(fd);
                 Outcome::Accepted { fd, peer }
             }
-            Err(_) => Outcome::Failed { errno: -result, block: None },
+            Err(_) => Outcome::Failed { errno: -result },
         }
     }
 }
 
 fn done_or_failed(result: i32) -> Outcome {
-    if result < 0 { Outcome::Failed { errno: -result, block: None } } else { Outcome::Done }
+    if result < 0 { Outcome::Failed { errno: -result } } else { Outcome::Done }
 }

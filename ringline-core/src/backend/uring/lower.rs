@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use super::Uring;
-use crate::buf::{Span, Stage};
+use crate::buf::{Lease, Parcel, Span, Stage};
 use crate::op::{Fd, Kind, Op, Tag, UserData};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd as RawFd, Fixed};
 use io_uring::{opcode, squeue};
 use std::os::fd::AsRawFd;
+use std::ptr;
 
 const SEND: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
@@ -16,6 +17,7 @@ impl Uring {
     pub(super) fn lower(&mut self, user_data: UserData, op: Op, stage: &Stage) {
         match op {
             Op::SendNow { fd, span } => self.lower_send_now(user_data, fd, span, stage),
+            Op::Send { fd, parcel, waits } => self.lower_parcel(user_data, fd, parcel, waits),
             Op::Recv { fd } => {
                 let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
                 self.submit(user_data, entry.flags(self.descriptors.flags()));
@@ -37,7 +39,7 @@ impl Uring {
         let anchor = self.stage.get_or_insert_with(|| stage.memory().anchor());
         assert!(anchor.contains(bytes), "a ring serves one stage");
         let start = bytes.as_ptr();
-        let complaint = self.staged.add(user_data, span.len, self.ring.position());
+        let complaint = self.staged.add(user_data, span.len as usize, self.ring.position(), None);
         let entry = opcode::Send::new(raw(fd), start, span.len)
             .flags(SEND | libc::MSG_DONTWAIT)
             .build()
@@ -49,6 +51,30 @@ impl Uring {
         unsafe { self.ring.push(&entry) };
     }
 
+    fn lower_parcel(&mut self, user_data: UserData, fd: Fd, parcel: Box<Parcel>, waits: bool) {
+        let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
+        let Self { parcels, buffers, ring, in_flight, staged, descriptors, .. } = self;
+        let address = |lease: &Lease| buffers.bytes(lease).as_ptr();
+        let kind_of_fd = descriptors.flags();
+        if waits {
+            parcels.lend(tag, fd, parcel, address, |entry, flags| {
+                in_flight.begin();
+                // SAFETY: the entry names bytes and lists that `parcels` has been lent and gives back
+                // only for the last completion; the bytes of leases stay the backend's, whose
+                // buffers outlive every operation.
+                unsafe { ring.push(&entry.flags(flags | kind_of_fd)) };
+            });
+            return;
+        }
+        let len = parcel.len();
+        let (load, entry) = parcels.lend_briefly(fd, parcel, address);
+        let complaint = staged.add(user_data, len, ring.position(), Some(load));
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS | kind_of_fd).user_data(complaint.bits());
+        // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry. Until then
+        // `staged` keeps what it names, and for ever if it is never known to be over.
+        unsafe { ring.push(&entry) };
+    }
+
     fn lower_rare(&mut self, user_data: UserData, op: Op) {
         let Some(Tag { kind, row, .. }) = user_data.decode() else {
             unreachable!("the core encodes every tag")
@@ -56,12 +82,6 @@ impl Uring {
         // What an operation lends comes back by its kind, so the two must belong together.
         assert!(fits(kind, &op), "{kind:?} does not fit {op:?}");
         let entry = match op {
-            Op::Send { fd, block, waits } => {
-                let patience = if waits { 0 } else { libc::MSG_DONTWAIT };
-                let (start, len) = self.in_flight.lend_block(row, block);
-                let entry = opcode::Send::new(raw(fd), start, len as u32).flags(SEND | patience).build();
-                entry.flags(self.descriptors.flags())
-            }
             Op::Accept { listener } => {
                 let (storage, len) = self.in_flight.lend_address(row);
                 let accept = opcode::Accept::new(RawFd(listener), storage, len);
@@ -83,12 +103,28 @@ impl Uring {
                     opcode::Close::new(raw(fd)).build()
                 }
             }
+            Op::Reset { fd } => self.lower_reset(fd),
             Op::Cancel { target } => {
-                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
+                // A send in flight goes by bits of the backend's own, and so do all links of a chain.
+                let send = target.decode().filter(|tag| tag.kind == Kind::Send);
+                let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
+                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits()).all()).build()
             }
-            Op::SendNow { .. } | Op::Recv { .. } => unreachable!("lowered before"),
+            Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
         };
         self.submit(user_data, entry);
+    }
+
+    /// Has the close send a reset: with the option set, the kernel lets go of everything at once.
+    fn lower_reset(&mut self, fd: Fd) -> squeue::Entry {
+        if self.descriptors.is_direct() {
+            let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+            let value = ptr::from_ref(&AT_ONCE).cast();
+            let entry = opcode::SetSockOpt::new(raw(fd), level, name, value, size_of_val(&AT_ONCE) as u32);
+            return entry.build().flags(self.descriptors.flags());
+        }
+        self.descriptors.reset(fd);
+        opcode::Nop::new().build()
     }
 
     #[inline]
@@ -100,9 +136,12 @@ impl Uring {
     }
 }
 
+/// What makes a close drop everything: to linger, for no time at all.
+static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+
 /// The number alone; the entry's flags say what it counts.
 #[inline]
-fn raw(fd: Fd) -> RawFd {
+pub(super) fn raw(fd: Fd) -> RawFd {
     RawFd(fd.0 as i32)
 }
 
@@ -112,6 +151,7 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Accept { .. } => kind == Kind::Accept,
         Op::Recv { .. } => kind == Kind::Recv,
         Op::ShutdownWrite { .. } => kind == Kind::Shutdown,
+        Op::Reset { .. } => kind == Kind::Reset,
         Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
         Op::Cancel { .. } => matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept),
     }

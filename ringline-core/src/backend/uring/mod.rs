@@ -10,6 +10,7 @@ mod error;
 mod in_flight;
 mod lift;
 mod lower;
+mod parcels;
 mod probe;
 mod ring;
 mod staged;
@@ -25,6 +26,7 @@ use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
 use descriptors::Descriptors;
 use in_flight::InFlight;
+use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
@@ -76,6 +78,7 @@ pub(crate) struct Uring {
     buffers: BufRing,
     descriptors: Descriptors,
     in_flight: InFlight,
+    parcels: Parcels,
     staged: StagedSends,
     /// Completions of the last enter, and how many of them were handed out.
     batch: Vec<Cqe>,
@@ -100,12 +103,15 @@ impl Uring {
             incremental_buffers: buffers.is_incremental(),
             direct_descriptors: descriptors.is_direct(),
             direct_submission: no_sqarray,
+            zero_copy_reports: probe::zero_copy_reports(&mut ring),
         };
+        let parcels = Parcels::new(capabilities.zero_copy_reports);
         Ok(Self {
             ring,
             buffers,
             descriptors,
             in_flight: InFlight::default(),
+            parcels,
             staged: StagedSends::default(),
             batch: Vec::new(),
             taken: 0,
@@ -160,7 +166,12 @@ impl Uring {
 impl Backend for Uring {
     #[inline]
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
-        if self.ring.is_full() {
+        // A chain goes in whole: its links must not be told apart.
+        let has_room = match &op {
+            Op::Send { parcel, waits: true, .. } => self.ring.room() >= parcel.links().len(),
+            _ => !self.ring.is_full(),
+        };
+        if !has_room {
             return Err(Full(op));
         }
         self.lower(user_data, op, stage);
@@ -168,8 +179,7 @@ impl Backend for Uring {
     }
 
     #[inline]
-    fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()> {
-        debug_assert!(self.stage.is_none() || !stage.is_empty() || self.staged.is_empty());
+    fn enter(&mut self, _: &Stage, wait: Wait) -> io::Result<()> {
         self.arm_wake();
         self.buffers.publish();
         // What the queue had no room for, and what overflowed, must not wait for something else.
@@ -181,7 +191,7 @@ impl Backend for Uring {
 
     #[inline]
     fn next(&mut self) -> Option<Completion> {
-        if let Some(completion) = self.staged.next() {
+        if let Some(completion) = self.lift_settled() {
             return Some(completion);
         }
         while let Some(&cqe) = self.batch.get(self.taken) {
@@ -196,6 +206,20 @@ impl Backend for Uring {
     #[inline]
     fn received(&self, lease: &Lease) -> &[u8] {
         self.buffers.bytes(lease)
+    }
+
+    fn share(&mut self, part: &Lease) {
+        self.buffers.share(part);
+    }
+
+    #[inline]
+    fn has_spare_buffers(&self) -> bool {
+        self.buffers.has_spare()
+    }
+
+    #[inline]
+    fn has_silent(&self) -> bool {
+        !self.staged.is_empty()
     }
 
     #[inline]

@@ -1,6 +1,13 @@
 //! What the kernel offers beyond the floor of 6.1, as found out by asking for it.
+#![allow(unsafe_code)]
 
+use super::parcels::REPORT_USAGE;
+use super::ring::Ring;
+use crate::backend::Wait;
+use io_uring::opcode;
+use io_uring::types::Fd;
 use std::fmt;
+use std::time::Duration;
 
 /// Features of the running kernel that a server makes use of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +20,9 @@ pub struct Capabilities {
     /// closing such a socket could be delayed for as long as any other connection was idle). Without
     /// it every connection counts towards the process's limit of open files.
     pub direct_descriptors: bool,
+    /// The kernel tells when it had to copy the bytes of a zero-copy send (kernel 6.2), so that a
+    /// connection where it always does can go over to copying.
+    pub zero_copy_reports: bool,
     /// The submission queue goes without an index array (kernel 6.6).
     pub direct_submission: bool,
 }
@@ -22,10 +32,30 @@ impl fmt::Display for Capabilities {
         let yes_no = |has| if has { "yes" } else { "no" };
         write!(
             f,
-            "io_uring: incremental buffers {}, direct descriptors {}, direct submission {}",
+            "io_uring: incremental buffers {}, direct descriptors {}, zero-copy reports {}, direct submission {}",
             yes_no(self.incremental_buffers),
             yes_no(self.direct_descriptors),
+            yes_no(self.zero_copy_reports),
             yes_no(self.direct_submission)
         )
     }
+}
+
+/// Whether a zero-copy send may ask for a report: a kernel that does not know the flag says so before
+/// it finds that there is no socket.
+pub(super) fn zero_copy_reports(ring: &mut Ring) -> bool {
+    // SAFETY: zeros and null pointers are a valid header for a message without bytes.
+    let header: libc::msghdr = unsafe { std::mem::zeroed() };
+    let entry = opcode::SendMsgZc::new(Fd(-1), &raw const header).ioprio(REPORT_USAGE).build();
+    // SAFETY: the entry names the header alone, which outlives the enters below; without a socket the
+    // operation ends while the kernel consumes the entry.
+    unsafe { ring.push(&entry) };
+    let mut result = None;
+    while result.is_none() {
+        if ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
+            return false;
+        }
+        ring.drain(|cqe| result = Some(cqe.result));
+    }
+    result == Some(-libc::EBADF)
 }

@@ -100,6 +100,12 @@ impl Ring {
         self.sq.is_full()
     }
 
+    /// How many entries there is room for.
+    #[inline]
+    pub(super) fn room(&mut self) -> usize {
+        self.sq.capacity() - self.sq.len()
+    }
+
     /// Queues an entry; there is room.
     ///
     /// # Safety

@@ -5,17 +5,30 @@
 //! much did (0 and an error, or a short count). So once an enter is back and the completion queue
 //! has not overflowed, every consumed entry without a complaint stands for success.
 
+use super::in_flight::Lent;
+use super::parcels::Load;
 use super::ring::Cqe;
-use crate::op::{Completion, Kind, Outcome, Tag, UserData};
+use crate::op::{Kind, Tag, UserData};
 
 #[derive(Debug)]
 struct StagedSend {
     tag: Tag,
-    len: u32,
+    len: usize,
     /// Where its entry is among all that were ever pushed.
     position: u32,
     /// What the kernel complained with.
     complaint: Option<i32>,
+    /// What it was lent, unless the bytes are staged.
+    load: Option<Lent<Box<Load>>>,
+}
+
+/// What became of a send that is over.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) tag: Tag,
+    pub(super) bytes: usize,
+    pub(super) errno: i32,
+    pub(super) load: Option<Lent<Box<Load>>>,
 }
 
 /// The staged sends of this turn, in the order of submission.
@@ -31,10 +44,16 @@ pub(super) struct StagedSends {
 impl StagedSends {
     /// Notes a send and gives the bits under which a complaint about it would come.
     #[inline]
-    pub(super) fn add(&mut self, user_data: UserData, len: u32, position: u32) -> UserData {
+    pub(super) fn add(
+        &mut self,
+        user_data: UserData,
+        len: usize,
+        position: u32,
+        load: Option<Lent<Box<Load>>>,
+    ) -> UserData {
         let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
         let row = self.sends.len() as u32;
-        self.sends.push(StagedSend { tag, len, position, complaint: None });
+        self.sends.push(StagedSend { tag, len, position, complaint: None, load });
         UserData::new(Kind::Staged, 0, row)
     }
 
@@ -66,26 +85,26 @@ impl StagedSends {
         self.sends.get(self.settled).is_some_and(|send| is_before(send.position, consumed))
     }
 
-    /// Reports the next send that is over.
+    /// The next send that is over.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Completion> {
+    pub(super) fn next(&mut self) -> Option<Settled> {
         if self.reported == self.settled {
             return None;
         }
-        let send = &self.sends[self.reported];
-        let outcome = match send.complaint {
-            None => Outcome::Sent { bytes: send.len, block: None },
-            Some(bytes) if bytes >= 0 => Outcome::Sent { bytes: bytes as u32, block: None },
-            Some(error) => Outcome::Failed { errno: -error, block: None },
+        let StagedSend { tag, len, complaint, load, .. } = &mut self.sends[self.reported];
+        let (bytes, errno) = match *complaint {
+            None => (*len, 0),
+            Some(bytes) if bytes >= 0 => (bytes as usize, 0),
+            Some(error) => (0, -error),
         };
-        let completion = Completion { tag: send.tag, outcome, more: false };
+        let settled = Settled { tag: *tag, bytes, errno, load: load.take() };
         self.reported += 1;
         if self.reported == self.sends.len() {
             self.sends.clear();
             self.settled = 0;
             self.reported = 0;
         }
-        Some(completion)
+        Some(settled)
     }
 
     /// Whether no staged send is on its way.
@@ -109,21 +128,16 @@ mod tests {
     }
 
     fn report(sends: &mut StagedSends) -> Option<(u32, Result<u32, i32>)> {
-        let completion = sends.next()?;
-        let result = match completion.outcome {
-            Outcome::Sent { bytes, .. } => Ok(bytes),
-            Outcome::Failed { errno, .. } => Err(errno),
-            outcome => panic!("{outcome:?}"),
-        };
-        Some((completion.tag.row, result))
+        let Settled { tag, bytes, errno, .. } = sends.next()?;
+        Some((tag.row, if errno == 0 { Ok(bytes as u32) } else { Err(errno) }))
     }
 
     #[test]
     fn silence_is_success_and_a_complaint_is_not() {
         let mut sends = StagedSends::default();
-        sends.add(send(7), 100, u32::MAX);
-        let second = sends.add(send(8), 100, 0);
-        let third = sends.add(send(9), 100, 1);
+        sends.add(send(7), 100, u32::MAX, None);
+        let second = sends.add(send(8), 100, 0, None);
+        let third = sends.add(send(9), 100, 1, None);
         let complaint = |bits: UserData, result| Cqe { user_data: bits.bits(), result, flags: 0 };
         assert!(sends.complain(complaint(second, 40)));
         assert!(sends.complain(complaint(third, -libc::EAGAIN)));
@@ -139,8 +153,8 @@ mod tests {
     #[test]
     fn what_the_kernel_has_not_consumed_is_not_over() {
         let mut sends = StagedSends::default();
-        sends.add(send(1), 10, 5);
-        sends.add(send(2), 10, 6);
+        sends.add(send(1), 10, 5, None);
+        sends.add(send(2), 10, 6, None);
         sends.settle(6);
         assert_eq!(report(&mut sends), Some((1, Ok(10))));
         assert_eq!(report(&mut sends), None);

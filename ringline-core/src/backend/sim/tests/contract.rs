@@ -1,8 +1,8 @@
 //! Each rule for the core, broken once.
 
-use super::{Faults, LISTENER, Rig, block, errno, tag};
+use super::{Faults, LISTENER, Rig, errno, parcel, tag};
 use crate::backend::{Backend, Full, Wait};
-use crate::buf::{Block, Lease, Span};
+use crate::buf::{Lease, Span};
 use crate::op::{Fd, Kind, Op, Outcome, UserData};
 
 #[test]
@@ -77,10 +77,10 @@ fn an_empty_span() {
 
 #[test]
 #[should_panic(expected = "a send has something to send")]
-fn an_empty_block() {
+fn an_empty_parcel() {
     let mut rig = Rig::calm();
     let (_, fd) = rig.accept(0);
-    rig.push(Kind::Send, 0, Op::Send { fd, block: Block::with_capacity(8), waits: true });
+    rig.push(Kind::Send, 0, Op::Send { fd, parcel: Box::default(), waits: true });
 }
 
 #[test]
@@ -338,11 +338,11 @@ fn an_operation_that_finds_the_queue_full_was_not_pushed() {
     let mut rig = Rig::new(faults);
     let (_, fd) = rig.accept(0);
     rig.recv(0, fd);
-    let op = Op::Send { fd, block: block(b"abc"), waits: true };
-    let Err(Full(Op::Send { block, .. })) = rig.sim.push(tag(Kind::Send, 0), op, &rig.stage) else {
+    let op = Op::Send { fd, parcel: parcel(b"abc"), waits: true };
+    let Err(Full(Op::Send { parcel, .. })) = rig.sim.push(tag(Kind::Send, 0), op, &rig.stage) else {
         panic!("there was no room");
     };
-    assert_eq!(block.unsent(), b"abc");
+    assert_eq!(parcel.len(), 3);
     assert_eq!(rig.sim.outstanding(), 1);
     rig.enter(Wait::No);
     rig.send(0, fd, b"abc");

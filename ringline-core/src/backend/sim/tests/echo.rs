@@ -2,7 +2,7 @@
 //!
 //! It proves that the contract can be kept under every fault, so that a breach is the core's.
 
-use super::{LISTENER, block};
+use super::{LISTENER, lent_parcel, parcel};
 use crate::backend::sim::Sim;
 use crate::backend::{Backend, Full, Wait};
 use crate::buf::{Span, Stage};
@@ -34,6 +34,10 @@ struct Row {
     others: u32,
     cancelled: [bool; 2],
     shutdown_pushed: bool,
+    /// Sends that are over and whose memory the kernel has.
+    lent: u32,
+    reset_pushed: bool,
+    is_closed: bool,
     close_pushed: bool,
 }
 
@@ -142,7 +146,11 @@ impl Echo {
             }
         }
         let is_over = row.is_broken || row.shutdown_pushed;
-        if is_over && row.is_joined() && !row.close_pushed {
+        if row.is_broken && row.is_joined() && row.lent > 0 && !row.reset_pushed {
+            row.reset_pushed = self.push(tag(Kind::Reset), Op::Reset { fd: row.fd }).is_ok();
+            row.others += u32::from(row.reset_pushed);
+        }
+        if is_over && row.is_joined() && !row.close_pushed && (row.lent == 0 || row.reset_pushed) {
             row.close_pushed = self.push(tag(Kind::Close), Op::Close { fd: row.fd }).is_ok();
         }
         self.rows[at] = Some(row);
@@ -150,15 +158,20 @@ impl Echo {
 
     fn send(&mut self, user_data: UserData, row: &mut Row) {
         let fd = row.fd;
-        let staged = if row.is_blocked { None } else { self.stage.append(&row.pending) };
+        let staged = if row.is_blocked || row.pending.len() % 8 == 1 { None } else { self.stage.append(&row.pending) };
         if let Some(span) = staged {
             row.flight = Flight::Now(span);
             if self.push(user_data, Op::SendNow { fd, span }).is_err() {
                 self.stage.retire(span);
                 row.flight = Flight::None;
             }
-        } else if self.push(user_data, Op::Send { fd, block: block(&row.pending), waits: true }).is_ok() {
-            row.flight = Flight::Waiting;
+        } else {
+            // Some are copied and some are not.
+            let parcel =
+                if row.pending.len() % 2 == 0 { parcel(&row.pending) } else { lent_parcel(&row.pending) };
+            if self.push(user_data, Op::Send { fd, parcel, waits: true }).is_ok() {
+                row.flight = Flight::Waiting;
+            }
         }
     }
 
@@ -189,25 +202,32 @@ impl Echo {
                     outcome => panic!("{outcome:?}"),
                 }
             }
-            Kind::Send => Self::sent(row, &mut self.stage, &outcome),
+            Kind::Send if matches!(outcome, Outcome::Returned(_)) => {
+                assert!(!more);
+                row.lent -= 1;
+            }
+            Kind::Send => Self::sent(row, &mut self.stage, &outcome, more),
+            Kind::Reset => row.others -= 1,
             Kind::Shutdown => {
                 row.others -= 1;
                 row.is_broken |= matches!(outcome, Outcome::Failed { .. });
             }
             Kind::CancelRecv | Kind::CancelSend => row.others -= 1,
-            Kind::Close => self.rows[tag.row as usize] = None,
+            Kind::Close => row.is_closed = true,
             kind => panic!("{kind:?}"),
+        }
+        if row.is_closed && row.lent == 0 {
+            self.rows[tag.row as usize] = None;
         }
     }
 
-    fn sent(row: &mut Row, stage: &mut Stage, outcome: &Outcome) {
+    fn sent(row: &mut Row, stage: &mut Stage, outcome: &Outcome, more: bool) {
         match std::mem::replace(&mut row.flight, Flight::None) {
             Flight::Now(span) => {
                 let bytes = match *outcome {
-                    Outcome::Sent { bytes, .. } => bytes as usize,
-                    Outcome::Failed { errno, .. } => {
-                        row.is_broken |= ![libc::EAGAIN, libc::ENOBUFS].contains(&errno);
-                        0
+                    Outcome::Sent { bytes, errno, .. } => {
+                        row.is_broken |= ![0, libc::EAGAIN, libc::ENOBUFS].contains(&errno);
+                        bytes
                     }
                     ref outcome => panic!("{outcome:?}"),
                 };
@@ -216,12 +236,14 @@ impl Echo {
                 stage.retire(span);
             }
             Flight::Waiting => match outcome {
-                Outcome::Sent { bytes, block: Some(block) } => {
-                    assert!(row.pending.starts_with(block.unsent()));
+                Outcome::Sent { bytes, errno, parcel } => {
+                    assert!(parcel.is_some() != more, "the memory comes now or later");
+                    row.lent += u32::from(more);
+                    let passing = [0, libc::EOPNOTSUPP, libc::ENOBUFS, libc::ENOMEM];
+                    row.is_broken |= !passing.contains(errno);
                     row.is_blocked = false;
-                    row.pending.drain(..*bytes as usize);
+                    row.pending.drain(..*bytes);
                 }
-                Outcome::Failed { block: Some(_), .. } => row.is_broken = true,
                 outcome => panic!("{outcome:?}"),
             },
             Flight::None => panic!("nothing was sent"),
@@ -245,6 +267,9 @@ impl Echo {
             others: 0,
             cancelled: [false; 2],
             shutdown_pushed: false,
+            lent: 0,
+            reset_pushed: false,
+            is_closed: false,
             close_pushed: false,
         };
         match self.rows.iter().position(Option::is_none) {

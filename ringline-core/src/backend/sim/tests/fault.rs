@@ -50,7 +50,7 @@ fn failed_sends() {
         let (peer, fd) = rig.accept(row);
         rig.send(row, fd, b"x");
         let completion = rig.one();
-        assert!(matches!(completion.outcome, Outcome::Failed { block: Some(_), .. }));
+        assert!(matches!(completion.outcome, Outcome::Sent { bytes: 0, parcel: Some(_), .. }));
         let is_lost = errno(&completion) != libc::ENOBUFS;
         assert_eq!((rig.sim.saw_reset(peer), rig.sim.is_broken(peer)), (is_lost, true));
         seen.push(errno(&completion));
@@ -240,7 +240,7 @@ fn cancels_of_everything() {
     assert_eq!(errnos[2..4], [(Kind::Send, 0), (Kind::CancelSend, 0)]);
     assert_eq!(errnos[4..], [(Kind::Accept, gone), (Kind::CancelAccept, 0)]);
     let part = &completions[2].outcome;
-    assert!(matches!(part, Outcome::Sent { bytes: 1, block: Some(_) }), "what has left is told: {part:?}");
+    assert!(matches!(part, Outcome::Sent { bytes: 1, parcel: Some(_), .. }), "what has left is told: {part:?}");
     rig.close(0, fd);
     rig.one();
     rig.sim.assert_at_rest(&[]);

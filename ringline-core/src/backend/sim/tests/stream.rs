@@ -79,8 +79,8 @@ fn a_full_socket_refuses_what_does_not_wait_and_lets_the_rest_wait() {
     assert_eq!(rig.sim.read(peer), b"cdefghijkl");
     let completion = rig.one();
     assert_eq!(sent(&completion), 15);
-    let Outcome::Sent { block: Some(block), .. } = completion.outcome else { unreachable!() };
-    assert_eq!(block.unsent(), b"abcdefghijklmno", "counting is up to the core");
+    let Outcome::Sent { parcel: Some(parcel), .. } = completion.outcome else { unreachable!() };
+    assert_eq!(parcel.len(), 15, "counting is up to the core");
     assert_eq!(rig.sim.read(peer), b"mno");
 }
 
@@ -246,13 +246,17 @@ fn a_send_that_waits_ends_when_the_peer_goes_away() {
         rig.enter(Wait::No);
         goes_away(&mut rig.sim, peer);
         let completion = rig.one();
-        assert_eq!(errno(&completion), libc::ECONNRESET);
-        assert!(matches!(completion.outcome, Outcome::Failed { block: Some(_), .. }));
+        assert_eq!((sent(&completion), errno(&completion)), (4, 0), "what has left is told");
+        assert!(matches!(completion.outcome, Outcome::Sent { parcel: Some(_), .. }));
+        rig.send(0, fd, b"more");
+        assert_eq!(errno(&rig.one()), libc::EPIPE);
     }
     let mut rig = Rig::new(faults);
     let (peer, fd) = rig.accept(0);
     rig.sim.close(peer);
     rig.send(0, fd, b"too long for this socket");
+    assert_eq!(sent(&rig.one()), 4);
+    rig.send(0, fd, b"more");
     assert_eq!(errno(&rig.one()), libc::EPIPE, "the first part was answered with a reset");
 }
 

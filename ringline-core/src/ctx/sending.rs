@@ -1,0 +1,303 @@
+//! How a send gets into an outbox: admitted as a whole or not at all.
+
+use super::chain::{Chain, Then};
+use super::io::Io;
+use super::parts::{Part, Parts};
+use crate::buf::{Body, Guard, Lease, Parcel, Piece, Pool, SendGuard};
+use crate::conn::{Accepted, CloseReason, ConnId, Pressure, Rejected, SendError, WriteEnd};
+
+/// Received bytes that a callback is looking at where the backend has them, so that they can be
+/// forwarded.
+#[derive(Debug, Default)]
+pub(crate) struct Presented {
+    /// Whose bytes they are. Set also while the callback looks at a copy of them.
+    source: Option<ConnId>,
+    /// The address of the first byte, and how many there are.
+    start: usize,
+    len: usize,
+    buffer: u16,
+    offset: u32,
+    /// Receive buffers are so plentiful that some can be held.
+    may_hold: bool,
+}
+
+impl Presented {
+    #[inline]
+    pub(crate) fn in_place(source: ConnId, data: &[u8], lease: &Lease, may_hold: bool) -> Self {
+        let Lease { buffer, offset, .. } = *lease;
+        Self { source: Some(source), start: data.as_ptr().addr(), len: data.len(), buffer, offset, may_hold }
+    }
+
+    pub(crate) fn copied(source: ConnId) -> Self {
+        Self { source: Some(source), ..Self::default() }
+    }
+
+    /// Where `data` begins, if all of it is here and can be held.
+    fn find(&self, data: &[u8]) -> Option<u32> {
+        let at = data.as_ptr().addr().wrapping_sub(self.start);
+        let is_here = at <= self.len && data.len() <= self.len - at;
+        (self.may_hold && is_here).then_some(self.offset + at as u32)
+    }
+}
+
+impl Io {
+    #[inline]
+    pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
+        let sequence = self.admit(id, bytes.len())?;
+        let Self { conns, stage, pool, .. } = self;
+        let Some(conn) = conns.get_mut(id) else { return Err(SendError::Gone) };
+        let fresh = conn.outbox.push(bytes, stage, pool);
+        Ok(self.accepted(id, sequence, fresh))
+    }
+
+    pub(crate) fn send_guard<G: SendGuard>(&mut self, id: ConnId, guard: G) -> Result<Accepted, Rejected<G>> {
+        let len = guard.bytes().len();
+        if len == 0 {
+            return Err(Rejected::new(SendError::EmptyGuard, guard));
+        }
+        if len < self.zero_copy_threshold {
+            let sent = self.send(id, guard.bytes());
+            return sent.map_err(|error| Rejected::new(error, guard));
+        }
+        match self.admit(id, len) {
+            Err(error) => Err(Rejected::new(error, guard)),
+            Ok(sequence) => {
+                let fresh = self.queue(id, Part::Guard(Guard::new(guard)));
+                Ok(self.accepted(id, sequence, fresh))
+            }
+        }
+    }
+
+    pub(crate) fn send_parts<'a>(
+        &mut self,
+        id: ConnId,
+        parts: Parts<'a>,
+    ) -> Result<Accepted, Rejected<Parts<'a>>> {
+        let len = parts.bytes();
+        match self.admit(id, len) {
+            Err(error) => Err(Rejected::new(error, parts)),
+            Ok(sequence) => {
+                let mut fresh = 0;
+                if len == 0 {
+                    fresh += self.queue(id, Part::Copy(&[]));
+                }
+                for part in parts.into_parts().filter(|part| part.len() > 0) {
+                    fresh += self.queue(id, part);
+                }
+                Ok(self.accepted(id, sequence, fresh))
+            }
+        }
+    }
+
+    pub(crate) fn send_chain<'a>(
+        &mut self,
+        id: ConnId,
+        chain: Chain<'a>,
+    ) -> Result<Accepted, Rejected<Chain<'a>>> {
+        let len = chain.bytes();
+        let (on_break, then) = (chain.on_break, chain.then);
+        let sequence = match self.admit(id, len) {
+            Err(error) => return Err(Rejected::new(error, chain)),
+            Ok(sequence) => sequence,
+        };
+        let mut fresh = 0;
+        if len == 0 {
+            fresh += self.queue(id, Part::Copy(&[]));
+        } else {
+            let mut parcel = self.pool.take_parcel();
+            self.shard.chains.increment();
+            for link in chain.into_links() {
+                for part in link.filter(|part| part.len() > 0) {
+                    fresh += add(&mut parcel, part, self.zero_copy_threshold, &mut self.pool);
+                }
+                parcel.end_link();
+            }
+            if let Some(conn) = self.conns.get_mut(id) {
+                fresh += conn.outbox.push_chain(parcel, on_break, &mut self.stage, &mut self.pool);
+            }
+        }
+        let accepted = self.accepted(id, sequence, fresh);
+        match then {
+            Then::Nothing => {}
+            Then::ShutdownWrite => self.shutdown_write(id),
+            Then::Close => self.close(id, CloseReason::Closed),
+        }
+        Ok(accepted)
+    }
+
+    /// Sends received bytes on. They stay where they are if they are what the callback was given.
+    pub(crate) fn forward(&mut self, to: ConnId, data: &[u8]) -> Result<Accepted, SendError> {
+        let offset = if data.len() < FORWARD_BYTES_MIN { None } else { self.presented.find(data) };
+        let accepted = match offset {
+            Some(offset) => self.hold(to, offset, data)?,
+            None => self.send(to, data)?,
+        };
+        if accepted.pressure == Pressure::High
+            && self.holds_reads
+            && let Some(source) = self.presented.source
+        {
+            self.feed(source, to);
+        }
+        Ok(accepted)
+    }
+
+    /// Lets everybody read on who waits for this connection's outbox.
+    pub(crate) fn release_feeders(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let mut feeders = std::mem::take(&mut conn.fed_by);
+        for source in feeders.drain(..) {
+            self.release_feeder(source);
+        }
+        if let Some(conn) = self.conns.get_mut(id) {
+            // The list is kept for its memory.
+            conn.fed_by = feeders;
+        }
+    }
+
+    /// One outbox less to wait for.
+    pub(crate) fn release_feeder(&mut self, source: ConnId) {
+        if let Some(conn) = self.conns.get_mut(source) {
+            conn.feeds -= 1;
+            if conn.feeds == 0 {
+                conn.redeliver = true;
+                self.mark(source);
+                self.note(source);
+            }
+        }
+    }
+
+    /// Presents unread data again to those whose sends found no room on this worker, if there is
+    /// some now.
+    #[inline]
+    pub(crate) fn feed_starved(&mut self) {
+        if !self.starved.is_empty() && self.queued <= self.queued_limit / 4 * 3 {
+            for id in std::mem::take(&mut self.starved) {
+                if let Some(conn) = self.conns.get_mut(id) {
+                    conn.is_starved = false;
+                    conn.redeliver = true;
+                    self.mark(id);
+                    self.note(id);
+                }
+            }
+        }
+    }
+
+    /// The number of a send of `len` bytes, if they can be sent; then they count as queued.
+    #[inline]
+    fn admit(&mut self, id: ConnId, len: usize) -> Result<u64, SendError> {
+        let conn = self.conns.get_mut(id).ok_or(SendError::Gone)?;
+        if !conn.phase.takes_sends() || conn.write_end != WriteEnd::Open {
+            return Err(SendError::Closing);
+        }
+        let pending = conn.outbox.pending();
+        if len > self.limits.full - pending {
+            self.shard.outbox_full.increment();
+            return Err(SendError::Full { pending, limit: self.limits.full });
+        }
+        if len > self.queued_limit - self.queued {
+            self.shard.outbox_full.increment();
+            if self.holds_reads && !std::mem::replace(&mut conn.is_starved, true) {
+                self.starved.push(id);
+                self.mark(id);
+            }
+            return Err(SendError::WorkerFull { pending: self.queued, limit: self.queued_limit });
+        }
+        self.queued += len;
+        Ok(conn.outbox.begin())
+    }
+
+    /// Notes what follows from a send that was admitted and queued.
+    #[inline]
+    fn accepted(&mut self, id: ConnId, sequence: u64, fresh: u32) -> Accepted {
+        self.shard.pool_waits.add(fresh.into());
+        let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
+        if conn.outbox.has_risen(&self.limits) {
+            conn.is_held = self.holds_reads;
+            self.shard.outbox_high.increment();
+        }
+        let pressure = conn.outbox.pressure();
+        if !conn.is_dirty {
+            conn.is_dirty = true;
+            self.dirty.push(id);
+        }
+        if conn.outbox.owes_report() {
+            self.note(id);
+        }
+        Accepted { sequence, pressure }
+    }
+
+    /// Queues a part of a send that was admitted.
+    fn queue(&mut self, id: ConnId, part: Part<'_>) -> u32 {
+        let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
+        match part {
+            Part::Copy(bytes) => conn.outbox.push(bytes, &mut self.stage, &mut self.pool),
+            Part::Guard(guard) if guard.len() < self.zero_copy_threshold => {
+                conn.outbox.push(guard.bytes(), &mut self.stage, &mut self.pool)
+            }
+            Part::Guard(guard) => {
+                self.shard.guards.increment();
+                conn.outbox.push_guard(guard, &mut self.stage, &mut self.pool)
+            }
+        }
+    }
+
+    /// Forwards bytes where they are.
+    fn hold(&mut self, to: ConnId, offset: u32, data: &[u8]) -> Result<Accepted, SendError> {
+        let hold_limit = self.hold_limit;
+        let conn = self.conns.get_mut(to).ok_or(SendError::Gone)?;
+        if conn.outbox.held() + data.len() > hold_limit {
+            return self.send(to, data);
+        }
+        let sequence = self.admit(to, data.len())?;
+        let Self { conns, stage, pool, presented, shared, .. } = self;
+        let Some(conn) = conns.get_mut(to) else { unreachable!("it was admitted") };
+        let lease = |_| Lease { buffer: presented.buffer, offset, len: data.len() as u32 };
+        shared.push(lease(()));
+        let fresh = conn.outbox.push_lease(lease(()), stage, pool);
+        self.shard.forwards_held.increment();
+        Ok(self.accepted(to, sequence, fresh))
+    }
+
+    /// Has `source` wait until the outbox of `to` is down again.
+    fn feed(&mut self, source: ConnId, to: ConnId) {
+        if source == to {
+            // An outbox holds its own connection's reading anyway.
+            return;
+        }
+        let Some(fed) = self.conns.get_mut(to) else { return };
+        if fed.fed_by.contains(&source) {
+            return;
+        }
+        fed.fed_by.push(source);
+        if let Some(feeding) = self.conns.get_mut(source) {
+            feeding.feeds += 1;
+            self.mark(source);
+        }
+    }
+}
+
+/// Below this many bytes, forwarding copies: that is cheaper than keeping track of a buffer.
+const FORWARD_BYTES_MIN: usize = 2048;
+
+/// Adds a part to the last link of a chain.
+fn add(parcel: &mut Parcel, part: Part<'_>, zero_copy_threshold: usize, pool: &mut Pool) -> u32 {
+    match part {
+        Part::Guard(guard) if guard.len() >= zero_copy_threshold => {
+            parcel.push(Piece::new(Body::Guard(guard), 0));
+            0
+        }
+        Part::Guard(guard) => copy(parcel, guard.bytes(), pool),
+        Part::Copy(bytes) => copy(parcel, bytes, pool),
+    }
+}
+
+fn copy(parcel: &mut Parcel, mut bytes: &[u8], pool: &mut Pool) -> u32 {
+    let mut fresh = 0;
+    while !bytes.is_empty() {
+        let (mut block, is_new) = pool.take(bytes.len());
+        fresh += u32::from(is_new);
+        bytes = &bytes[block.fill(bytes)..];
+        parcel.push(Piece::new(Body::Block(block), 0));
+    }
+    fresh
+}
