@@ -11,7 +11,9 @@
 
 use super::receipts::Receipts;
 use super::{CloseReason, Limits, Pressure, SendFailure, Sent};
-use crate::buf::{Body, ChainRules, Guard, Lease, OnBreak, PIECES_MAX, Parcel, Piece, Pool, Span, Stage, Unsent};
+use crate::buf::{
+    Body, ChainRules, Guard, Lease, OnBreak, PIECES_MAX, Parcel, Piece, Pool, Span, Stage, Unsent,
+};
 use crate::op::{Fd, Op};
 use std::collections::VecDeque;
 
@@ -25,7 +27,11 @@ enum Flight {
     Parcel(u32),
     /// The same, over already: this many of its bytes have left, and the rest can be sent again when
     /// the kernel has given the memory back.
-    Short { serial: u32, bytes: usize, is_break: bool },
+    Short {
+        serial: u32,
+        bytes: usize,
+        is_break: bool,
+    },
 }
 
 /// What waits.
@@ -110,13 +116,14 @@ impl Outbox {
             return 0;
         }
         self.pending += bytes.len();
-        let staged = if !self.queue.is_empty() || matches!(self.flight, Flight::Parcel(_) | Flight::Short { .. }) {
-            None
-        } else if self.staged.len == 0 {
-            stage.append(bytes)
-        } else {
-            stage.extend(self.staged, bytes)
-        };
+        let staged =
+            if !self.queue.is_empty() || matches!(self.flight, Flight::Parcel(_) | Flight::Short { .. }) {
+                None
+            } else if self.staged.len == 0 {
+                stage.append(bytes)
+            } else {
+                stage.extend(self.staged, bytes)
+            };
         let mut fresh = 0;
         if let Some(span) = staged {
             self.staged = span;
@@ -155,7 +162,8 @@ impl Outbox {
     ) -> u32 {
         let fresh = self.unstage(stage, pool);
         let bytes = parcel.len();
-        parcel.chain = Some(ChainRules { on_break, sequence: self.receipts.last(), bytes: bytes as u64, sent: 0 });
+        parcel.chain =
+            Some(ChainRules { on_break, sequence: self.receipts.last(), bytes: bytes as u64, sent: 0 });
         parcel.set_ends(self.receipts.last());
         self.pending += bytes;
         self.queue.push_back(Queued::Chain(parcel));
@@ -503,7 +511,8 @@ impl Outbox {
 
     /// Queues the unsent rest of a staged flight before everything that came after it.
     fn keep_rest(&mut self, rest: &[u8], staged: &[u8], pool: &mut Pool) -> u32 {
-        let mut later = std::mem::take(&mut self.queue);
+        // Usually nothing has come after it, and the queue keeps its memory.
+        let mut later = if self.queue.is_empty() { VecDeque::new() } else { std::mem::take(&mut self.queue) };
         let mut fresh = append(&mut self.queue, rest, self.flight_ends, pool);
         if !staged.is_empty() {
             fresh += append(&mut self.queue, staged, self.staged_ends, pool);

@@ -140,7 +140,9 @@ fn sends_of_one_turn_leave_as_one_operation() {
     for _ in 0..16 {
         bench.send(10);
     }
-    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD, true, &mut bench.pool) else { panic!("staged") };
+    let Some(Op::SendNow { span, .. }) = bench.outbox.next_op(FD, true, &mut bench.pool) else {
+        panic!("staged")
+    };
     assert_eq!(span.len, 160);
     assert!(bench.outbox.next_op(FD, true, &mut bench.pool).is_none(), "one send in flight at a time");
 }

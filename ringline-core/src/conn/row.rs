@@ -145,7 +145,8 @@ impl Conn {
     pub(crate) fn wants_recv(&self) -> bool {
         let open = match self.phase {
             Phase::Open => {
-                let blocked = self.is_held && self.outbox.is_blocked();
+                // One that is armed stays so until the socket refuses; none is armed anew.
+                let blocked = self.is_held && (self.outbox.is_blocked() || !self.ops.recv);
                 let waits = self.feeds > 0 || self.is_starved || blocked;
                 !(self.is_paused || self.is_stuffed || waits)
             }

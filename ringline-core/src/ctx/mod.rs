@@ -86,11 +86,7 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// # Errors
     ///
     /// As [`send`](Self::send). The parts come back.
-    pub fn send_parts<'p>(
-        &mut self,
-        id: ConnId,
-        parts: Parts<'p>,
-    ) -> Result<Accepted, Rejected<Parts<'p>>> {
+    pub fn send_parts<'p>(&mut self, id: ConnId, parts: Parts<'p>) -> Result<Accepted, Rejected<Parts<'p>>> {
         self.io.send_parts(id, parts)
     }
 
@@ -99,11 +95,7 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// # Errors
     ///
     /// As [`send`](Self::send). The chain comes back.
-    pub fn send_chain<'p>(
-        &mut self,
-        id: ConnId,
-        chain: Chain<'p>,
-    ) -> Result<Accepted, Rejected<Chain<'p>>> {
+    pub fn send_chain<'p>(&mut self, id: ConnId, chain: Chain<'p>) -> Result<Accepted, Rejected<Chain<'p>>> {
         self.io.send_chain(id, chain)
     }
 

@@ -69,7 +69,8 @@ impl Sim {
 
     /// Queues the memory of a send that is over.
     pub(super) fn post_return(&mut self, user_data: UserData, parcel: Box<Parcel>) {
-        let completion = Completion { tag: tag_of(user_data), outcome: Outcome::Returned(parcel), more: false };
+        let completion =
+            Completion { tag: tag_of(user_data), outcome: Outcome::Returned(parcel), more: false };
         self.posts.hold(self.turn, completion);
     }
 

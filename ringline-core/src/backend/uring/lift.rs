@@ -45,7 +45,7 @@ impl Uring {
     pub(super) fn lift_settled(&mut self) -> Option<Completion> {
         let Settled { tag, bytes, errno, load } = self.staged.next()?;
         // The kernel has consumed the entry, and there is nothing that such a send leaves behind.
-        let parcel = load.map(|load| self.parcels.unload(load, Final(())));
+        let parcel = load.and_then(|load| self.parcels.unload(load, Final(())));
         Some(Completion { tag, outcome: Outcome::Sent { bytes, errno, parcel }, more: false })
     }
 

@@ -27,7 +27,7 @@ const SEND_BYTES_MAX: usize = 0x7fff_f000;
 /// A parcel with the lists that tell the kernel where its bytes are.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    parcel: Box<Parcel>,
+    parcel: Option<Box<Parcel>>,
     stretches: Vec<libc::iovec>,
     headers: Vec<libc::msghdr>,
     /// The first stretch of each link.
@@ -58,7 +58,7 @@ impl Load {
             self.firsts.push(first);
             first += usize::from(pieces);
         }
-        self.parcel = parcel;
+        self.parcel = Some(parcel);
     }
 
     /// The entry for one link. What it names stays in place as long as the load is lent.
@@ -121,14 +121,14 @@ impl Parcels {
         address: impl Fn(&Lease) -> *const u8,
         mut submit: impl FnMut(squeue::Entry, squeue::Flags),
     ) {
+        let links = parcel.links().len() as u32;
         let load = self.load(parcel, usize::MAX, address);
-        let links = load.parcel.links().len() as u32;
         let row = self.free.pop().unwrap_or(self.slots.len() as u32);
         if row as usize == self.slots.len() {
             self.slots.push(Slot::default());
         }
         let user_data = UserData::new(Kind::Parcel, self.slots[row as usize].generation, row);
-        for (at, link) in load.parcel.links().enumerate() {
+        for (at, link) in load.parcel.iter().flat_map(|parcel| parcel.links()).enumerate() {
             let entry = load.entry(super::lower::raw(fd), at, link, 0, self.reports_usage);
             let is_last = at + 1 == links as usize;
             let flags = if is_last { squeue::Flags::empty() } else { squeue::Flags::IO_LINK };
@@ -157,17 +157,17 @@ impl Parcels {
         parcel: Box<Parcel>,
         address: impl Fn(&Lease) -> *const u8,
     ) -> (Lent<Box<Load>>, squeue::Entry) {
+        let pieces = parcel.links().next().map_or(0, |link| link.pieces);
         let load = self.load(parcel, 1, address);
-        let link = load.parcel.links().next().unwrap_or(Link { pieces: 0, zero_copy: false });
-        let link = Link { zero_copy: false, ..link };
+        let link = Link { pieces, zero_copy: false };
         let entry = load.entry(super::lower::raw(fd), 0, link, libc::MSG_DONTWAIT, false);
         (Lent::new(load), entry)
     }
 
     /// The parcel of a load that the kernel is done with.
-    pub(super) fn unload(&mut self, load: Lent<Box<Load>>, proof: Final) -> Box<Parcel> {
+    pub(super) fn unload(&mut self, load: Lent<Box<Load>>, proof: Final) -> Option<Box<Parcel>> {
         let mut load = load.reclaim(proof);
-        let parcel = std::mem::take(&mut load.parcel);
+        let parcel = load.parcel.take();
         self.spare.push(load);
         parcel
     }
@@ -214,7 +214,7 @@ impl Parcels {
         let transit = slot.transit.take()?;
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(row);
-        let mut parcel = self.unload(transit.load, proof);
+        let mut parcel = self.unload(transit.load, proof)?;
         parcel.was_copied = transit.was_copied;
         Some((transit.tag, parcel))
     }

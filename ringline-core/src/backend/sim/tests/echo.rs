@@ -158,7 +158,8 @@ impl Echo {
 
     fn send(&mut self, user_data: UserData, row: &mut Row) {
         let fd = row.fd;
-        let staged = if row.is_blocked || row.pending.len() % 8 == 1 { None } else { self.stage.append(&row.pending) };
+        let staged =
+            if row.is_blocked || row.pending.len() % 8 == 1 { None } else { self.stage.append(&row.pending) };
         if let Some(span) = staged {
             row.flight = Flight::Now(span);
             if self.push(user_data, Op::SendNow { fd, span }).is_err() {

@@ -240,7 +240,10 @@ fn cancels_of_everything() {
     assert_eq!(errnos[2..4], [(Kind::Send, 0), (Kind::CancelSend, 0)]);
     assert_eq!(errnos[4..], [(Kind::Accept, gone), (Kind::CancelAccept, 0)]);
     let part = &completions[2].outcome;
-    assert!(matches!(part, Outcome::Sent { bytes: 1, parcel: Some(_), .. }), "what has left is told: {part:?}");
+    assert!(
+        matches!(part, Outcome::Sent { bytes: 1, parcel: Some(_), .. }),
+        "what has left is told: {part:?}"
+    );
     rig.close(0, fd);
     rig.one();
     rig.sim.assert_at_rest(&[]);
