@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::conn::{Accepted, CloseReason, Conn, ConnId, Fired, Limits, SendError, Table};
 use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
 use crate::metrics::ShardHandle;
+use crate::net::Tickets;
 use crate::timer::TimerId;
 use std::io;
 use std::time::Duration;
@@ -33,6 +34,10 @@ pub(crate) struct Io {
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
+    /// What lets connections stay where their number is capped.
+    pub(crate) tickets: Tickets,
+    /// No new connections for now.
+    pub(crate) accepts_paused: bool,
 }
 
 impl Io {
@@ -54,6 +59,8 @@ impl Io {
             linger: config.linger(),
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
+            tickets: Tickets::default(),
+            accepts_paused: false,
         })
     }
 
@@ -158,6 +165,16 @@ impl Io {
         }
     }
 
+    pub(crate) fn pause_accepts(&mut self) {
+        if !std::mem::replace(&mut self.accepts_paused, true) {
+            self.shard.accept_pauses.increment();
+        }
+    }
+
+    pub(crate) fn resume_accepts(&mut self) {
+        self.accepts_paused = false;
+    }
+
     pub(crate) fn set_timer(&mut self, after: Duration, key: TimerKey) -> TimerId {
         let deadline_ms = self.clock.deadline_ms(after);
         self.timers.arm(deadline_ms, Fired::Worker(key))
@@ -197,6 +214,7 @@ impl Io {
     /// Lets go of everything a finished connection still has.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let mut conn = self.conns.remove(id)?;
+        self.tickets.give_back(id.row());
         self.timers.cancel_all(&mut conn.timers);
         for timer in [conn.close_timer.take(), conn.retry_timer.take()].into_iter().flatten() {
             self.timers.cancel(timer, &mut self.conns);

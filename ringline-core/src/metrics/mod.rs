@@ -84,6 +84,14 @@ macro_rules! metric_table {
                 "Times the outbox of a connection reached its high mark.";
             outbox_full: Counter = "ringline/outbox/full",
                 "Sends rejected because the outbox of the connection was at its limit.";
+            refused_full: Counter = "ringline/refused/full",
+                "Connections turned away because their worker had as many as it may have.";
+            refused_server: Counter = "ringline/refused/server",
+                "Connections turned away because all workers together had as many as they may have.";
+            refused_address: Counter = "ringline/refused/address",
+                "Connections turned away because their peer's address had as many as it may have.";
+            accept_pauses: Counter = "ringline/accept/pauses",
+                "Times a worker paused accepting because it was asked to.";
         }
     };
 }

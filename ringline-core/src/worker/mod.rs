@@ -58,6 +58,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         balance: Balance,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
+        io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
         Ok(Self {
             handler,
