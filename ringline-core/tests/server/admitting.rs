@@ -4,7 +4,7 @@ use super::{
     Echo, SOON, alone, assert_echoes, config, connect, next_accepted, stop, wait_until, worker_threads,
 };
 use crate::serving::sleeps;
-use ringline_core::{Running, Server};
+use ringline_core::{Admit, ConnId, Consumed, Ctx, EventHandler, Peer, Running, Server};
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -147,4 +147,42 @@ fn a_paused_server_leaves_its_peers_in_the_backlog_and_sleeps() {
     let waiting = connect(addr);
     stop(running);
     assert!(matches!((&waiting).read(&mut [0]), Ok(0) | Err(_)), "nobody is left to serve it");
+}
+
+/// Echoes, except on worker 0, which accepts nobody.
+struct OneSided;
+
+impl EventHandler for OneSided {
+    type Conn = ();
+
+    fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
+        if cx.seat().worker == 0 {
+            cx.pause_accepts();
+        }
+    }
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+        Admit::Accept(())
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        cx.send(id, data).expect("a short message");
+        Consumed::all(data)
+    }
+}
+
+#[test]
+fn a_paused_worker_does_not_slow_the_others_down() {
+    let _alone = alone();
+    let server = Server::new(config(2).build().unwrap());
+    let running = server.listen("127.0.0.1:0").unwrap().launch(|_| OneSided).unwrap();
+    let addr = running.local_addrs()[0];
+    let mut clients: Vec<_> = (0..200).map(|_| connect(addr)).collect();
+    for client in &mut clients {
+        assert_echoes(client, b"hello");
+    }
+    let [paused, other] = [0, 1].map(|worker| running.metrics().worker(worker));
+    assert_eq!((paused.connections_accepted, other.connections_accepted), (0, 200));
+    assert_eq!(other.timers_fired, 0, "it does not rest to let the other one catch up");
+    stop(running);
 }

@@ -244,10 +244,11 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
             "deaf, or does not come to its end: {:?}",
             deaf(world, &ended)
         );
-        // Whatever was paused and resumed before: who connects now gets an answer.
+        // Whatever was paused and resumed before: who connects now gets an answer, if only that there
+        // is no descriptor left.
         let answered = |world: &World<Chaos>| {
             let metrics = world.metrics();
-            metrics.connections_accepted + metrics.connections_refused
+            metrics.connections_accepted + metrics.connections_refused + metrics.accept_errors
         };
         let before = answered(world);
         world.connect();
