@@ -136,6 +136,15 @@ impl Acceptor {
         self.has_work = true;
     }
 
+    /// No new connections for a while, or again. Then it begins without hurry, because who pauses is
+    /// near a limit of its own.
+    fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        for source in &mut self.sources {
+            source.target = 1;
+        }
+    }
+
     /// A listener has rested.
     pub(super) fn again(&mut self, listener: u32) {
         if let Some(source) = self.sources.get_mut(listener as usize) {
@@ -207,7 +216,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn flush_accepts(&mut self) {
         if self.has_accept_work() {
             if self.acceptor.is_paused != self.io.accepts_paused {
-                self.acceptor.is_paused = self.io.accepts_paused;
+                self.acceptor.set_paused(self.io.accepts_paused);
                 self.publish_load();
             }
             let arms = !(self.acceptor.is_stopping || self.acceptor.is_paused);
