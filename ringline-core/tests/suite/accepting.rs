@@ -5,12 +5,19 @@ use super::{
     assert_serves, base, connect, exchange, leave, ms, on_every_kernel, on_every_kernel_with, pace, wait,
     wait_closed, wait_over,
 };
-use ringline_core::CloseReason;
-use ringline_core::testing::{PeerId, World};
+use ringline_core::testing::{Fault, Faults, PeerId, World};
+use ringline_core::{CloseReason, ConnId};
 
 /// How many times the handler was asked to accept.
 fn asked(world: &World<Probe>) -> usize {
     world.handler().log.iter().filter(|event| matches!(event, Event::Accept(_))).count()
+}
+
+/// Connects a peer and waits until the accept for the next one is with the kernel.
+fn connect_and_rest(world: &mut World<Probe>) -> (PeerId, ConnId) {
+    let connected = connect(world);
+    world.sleep(ms(20));
+    connected
 }
 
 /// Of these peers, those that are turned away, once there are `count` of them.
@@ -221,7 +228,7 @@ fn a_pause_holds_whoever_connects_later_back_and_nobody_is_lost() {
         base().accept_batch(1),
         || Probe::new(Hooks::ECHO),
         |world| {
-            let (first, id) = connect(world);
+            let (first, id) = connect_and_rest(world);
             world.act(|_, cx| cx.pause_accepts());
             world.sleep(ms(60));
             let before = asked(world);
@@ -299,7 +306,7 @@ fn a_paused_worker_shuts_down_like_any_other() {
         base().accept_batch(1),
         || Probe::new(Hooks::ECHO),
         |world| {
-            let (peer, id) = connect(world);
+            let (peer, id) = connect_and_rest(world);
             world.act(|_, cx| cx.pause_accepts());
             world.sleep(ms(60));
             let before = asked(world);
@@ -310,6 +317,31 @@ fn a_paused_worker_shuts_down_like_any_other() {
             assert_eq!(wait_closed(world, id), CloseReason::Shutdown);
             wait(world, "the worker is done", |world| world.is_done());
             assert_eq!(asked(world), before, "resuming has no effect any more");
+        },
+    );
+}
+
+#[test]
+fn cancels_that_come_late_meet_no_accept_of_a_later_time() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut faults = Faults::none().with(Fault::Late, 600).with(Fault::EarlyReturn, 800);
+            faults.late_turns_max = 12;
+            world.set_faults(faults);
+            for round in 0..150 {
+                world.act(|_, cx| cx.pause_accepts());
+                world.turn();
+                if round % 2 == 0 {
+                    let peer = world.connect();
+                    world.turn();
+                    world.close(peer);
+                }
+                world.act(|_, cx| cx.resume_accepts());
+                (0..round % 4).for_each(|_| world.turn());
+            }
+            world.set_faults(Faults::none());
+            assert_serves(world);
         },
     );
 }
