@@ -215,13 +215,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn flush_accepts(&mut self) {
         if self.has_accept_work() {
-            if self.acceptor.is_paused != self.io.accepts_paused {
-                self.acceptor.set_paused(self.io.accepts_paused);
-                self.publish_load();
-            }
+            self.follow_pause();
             let arms = !(self.acceptor.is_stopping || self.acceptor.is_paused);
             let submitted = self.bury() && if arms { self.arm_accepts() } else { self.cancel_accepts() };
             self.acceptor.has_work = !submitted;
+        }
+    }
+
+    /// Does about accepting what the handler has asked for, and tells the other workers.
+    pub(super) fn follow_pause(&mut self) {
+        if self.acceptor.is_paused != self.io.accepts_paused {
+            self.acceptor.set_paused(self.io.accepts_paused);
+            self.acceptor.has_work = true;
+            self.publish_load();
         }
     }
 
