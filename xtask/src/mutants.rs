@@ -3,6 +3,7 @@
 //! A breakage counts as noticed if a test fails, crashes or does not end in time. The unbroken copy goes first and has
 //! to pass, because otherwise a red test would prove nothing. `docs/mutations.md` holds the rows that a run prints.
 
+mod admit;
 mod copy;
 mod edge;
 mod state;
@@ -143,7 +144,7 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS)
+    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS).chain(admit::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

@@ -16,6 +16,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const RECEIVE_MEMORY_MAX: u64 = GIB;
 /// What the kernel sends with the links that a chain may have, and with room to spare.
 const SEND_BYTES_MAX: u64 = GIB;
+/// As many connections as the most workers may have.
+const CONNECTIONS_MAX: u64 = 1024 * 1_000_000;
 
 /// Sets up a [`Config`]. Every knob has a default that suits a server of many small messages.
 ///
@@ -63,6 +65,7 @@ impl ConfigBuilder {
         check_receiving(&self.draft)?;
         check_ring(&self.draft)?;
         check_times(&self.draft)?;
+        check_caps(&self.draft)?;
         Ok(self.draft)
     }
 
@@ -367,6 +370,20 @@ fn check_times(config: &Config) -> Result<(), ConfigError> {
     match config.tick_interval {
         Some(value) => Time { knob: "tick_interval", value }.at_least(MILLISECOND),
         None => Ok(()),
+    }
+}
+
+fn check_caps(config: &Config) -> Result<(), ConfigError> {
+    let max = config.connections_max.map(|value| Number { knob: "connections_max", value: value as u64 });
+    let per_address = config
+        .connections_per_address
+        .map(|value| Number { knob: "connections_per_address", value: value.into() });
+    for cap in [&max, &per_address].into_iter().flatten() {
+        cap.within(1, CONNECTIONS_MAX)?;
+    }
+    match (per_address, max) {
+        (Some(per_address), Some(max)) => per_address.at_most(&max),
+        _ => Ok(()),
     }
 }
 

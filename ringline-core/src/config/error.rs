@@ -141,7 +141,7 @@ mod tests {
         };
     }
 
-    const SETTERS: [Setter; 17] = [
+    const SETTERS: [Setter; 19] = [
         setter!(workers: usize),
         setter!(connections_per_worker: u32),
         setter!(inbox_bytes: usize),
@@ -153,6 +153,8 @@ mod tests {
         setter!(accept_batch: u32),
         setter!(zero_copy_threshold: usize),
         setter!(forward_hold_bytes: usize),
+        setter!(connections_max: usize),
+        setter!(connections_per_address: u32),
         setter!(outbox_high_bytes: usize),
         setter!(outbox_low_bytes: usize),
         setter!(worker_outbox_bytes: usize),
@@ -162,7 +164,7 @@ mod tests {
     ];
 
     /// The ranges of the first knobs in [`SETTERS`], in the same order.
-    const RANGES: [(u64, u64); 11] = [
+    const RANGES: [(u64, u64); 13] = [
         (1, 1024),
         (1, 1_000_000),
         (1, 1_073_741_824),
@@ -174,6 +176,8 @@ mod tests {
         (1, 1024),
         (1, 1_073_741_824),
         (0, 1_073_741_824),
+        (1, 1_024_000_000),
+        (1, 1_024_000_000),
     ];
 
     /// Nanoseconds, of which the largest number stands for the longest time.
@@ -217,6 +221,11 @@ mod tests {
             && (MS..=DAY).contains(&config.close_timeout())
             && config.linger() <= DAY
             && config.tick_interval().is_none_or(|interval| interval >= MS)
+            && config.connections_max().is_none_or(|max| (1..=1_024_000_000).contains(&max))
+            && config.connections_per_address().is_none_or(|per_address| {
+                let max = config.connections_max().unwrap_or(1_024_000_000);
+                (1..=max).contains(&(per_address as usize))
+            })
     }
 
     #[test]
@@ -326,6 +335,23 @@ mod tests {
         let most = usize::MAX;
         assert!(text(marks(most, most, most, most)).starts_with("outbox_bytes is "));
         assert!(text(marks(most, 1, 1, 1)).starts_with("outbox_low_bytes ("));
+    }
+
+    #[test]
+    fn an_address_may_not_have_more_connections_than_the_server() {
+        let caps = |all, of_one| Config::builder().connections_max(all).connections_per_address(of_one);
+        caps(Some(7), Some(7)).build().unwrap();
+        caps(None, Some(8)).build().unwrap();
+        caps(Some(7), None).build().unwrap();
+        assert_eq!(
+            refusal(caps(Some(7), Some(8))).to_string(),
+            "connections_per_address (8) must not exceed connections_max (7): \
+             lower the first or raise the second"
+        );
+        assert_eq!(
+            refusal(caps(Some(0), None)).to_string(),
+            "connections_max is 0: choose a value from 1 to 1024000000"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! checks nothing again; it cannot change afterwards.
 
 mod builder;
+mod caps;
 mod error;
 
 pub use builder::ConfigBuilder;
@@ -56,6 +57,8 @@ pub struct Config {
     tick_interval: Option<Duration>,
     panic_policy: PanicPolicy,
     raise_open_files: bool,
+    connections_max: Option<usize>,
+    connections_per_address: Option<u32>,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -102,6 +105,8 @@ impl Default for Config {
             tick_interval: None,
             panic_policy: PanicPolicy::CloseConnection,
             raise_open_files: true,
+            connections_max: None,
+            connections_per_address: None,
         }
     }
 }
@@ -188,6 +193,14 @@ impl Config {
     pub(crate) fn raises_open_files(&self) -> bool {
         self.raise_open_files
     }
+
+    pub(crate) fn connections_max(&self) -> Option<usize> {
+        self.connections_max
+    }
+
+    pub(crate) fn connections_per_address(&self) -> Option<u32> {
+        self.connections_per_address
+    }
 }
 
 impl Display for Config {
@@ -215,6 +228,8 @@ impl Display for Config {
             tick_interval,
             panic_policy,
             raise_open_files,
+            connections_max,
+            connections_per_address,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -233,7 +248,15 @@ impl Display for Config {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
             None => write!(f, " tick_interval=none"),
         }?;
-        write!(f, " panic_policy={panic_policy:?} raise_open_files={raise_open_files}")
+        write!(f, " panic_policy={panic_policy:?} raise_open_files={raise_open_files}")?;
+        match connections_max {
+            Some(connections) => write!(f, " connections_max={connections}"),
+            None => write!(f, " connections_max=none"),
+        }?;
+        match connections_per_address {
+            Some(connections) => write!(f, " connections_per_address={connections}"),
+            None => write!(f, " connections_per_address=none"),
+        }
     }
 }
 
@@ -253,7 +276,7 @@ mod tests {
              receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 \
              zero_copy_threshold=16384 forward_hold_bytes=262144 accept_batch=32 \
              close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
-             raise_open_files=true"
+             raise_open_files=true connections_max=none connections_per_address=none"
         );
     }
 
@@ -281,6 +304,8 @@ mod tests {
             .tick_interval(Duration::from_millis(13))
             .panic_policy(PanicPolicy::StopWorker)
             .raise_open_files(false)
+            .connections_max(15)
+            .connections_per_address(14)
             .build()
             .unwrap();
         assert_eq!(
@@ -288,8 +313,10 @@ mod tests {
             "workers=3 pin=false connections_per_worker=5 inbox_bytes=6 outbox_bytes=900 \
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
-             stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 close_timeout=11ms linger=12ns tick_interval=13ms \
-             panic_policy=StopWorker raise_open_files=false"
+             stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 \
+             close_timeout=11ms linger=12ns tick_interval=13ms \
+             panic_policy=StopWorker raise_open_files=false connections_max=15 \
+             connections_per_address=14"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());
@@ -306,5 +333,6 @@ mod tests {
         );
         assert_eq!(config.tick_interval(), Some(Duration::from_millis(13)));
         assert_eq!(config.panic_policy(), PanicPolicy::StopWorker);
+        assert_eq!((config.connections_max(), config.connections_per_address()), (Some(15), Some(14)));
     }
 }

@@ -82,6 +82,11 @@ impl<T> Table<T> {
         slot.value.as_ref().map(|_| ConnId { row, generation: slot.generation })
     }
 
+    /// Whether there is no row for one more.
+    pub(crate) fn is_full(&self) -> bool {
+        self.live() >= self.limit as usize
+    }
+
     pub(crate) fn live(&self) -> usize {
         self.rows.len() - self.free.len()
     }

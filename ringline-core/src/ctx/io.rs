@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Fired, Limits, Table};
 use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
 use crate::metrics::ShardHandle;
+use crate::net::Tickets;
 use crate::timer::TimerId;
 use std::io;
 use std::time::Duration;
@@ -43,6 +44,10 @@ pub(crate) struct Io {
     pub(crate) shared: Vec<Lease>,
     /// How many bytes of receive buffers a connection may keep.
     pub(crate) hold_limit: usize,
+    /// What lets connections stay where their number is capped.
+    pub(crate) tickets: Tickets,
+    /// No new connections for now.
+    pub(crate) accepts_paused: bool,
 }
 
 impl Io {
@@ -69,6 +74,8 @@ impl Io {
             presented: Presented::default(),
             shared: Vec::new(),
             hold_limit: config.forward_hold_bytes(),
+            tickets: Tickets::default(),
+            accepts_paused: false,
         })
     }
 
@@ -144,6 +151,16 @@ impl Io {
         }
     }
 
+    pub(crate) fn pause_accepts(&mut self) {
+        if !std::mem::replace(&mut self.accepts_paused, true) {
+            self.shard.accept_pauses.increment();
+        }
+    }
+
+    pub(crate) fn resume_accepts(&mut self) {
+        self.accepts_paused = false;
+    }
+
     pub(crate) fn set_timer(&mut self, after: Duration, key: TimerKey) -> TimerId {
         let deadline_ms = self.clock.deadline_ms(after);
         self.timers.arm(deadline_ms, Fired::Worker(key))
@@ -183,6 +200,7 @@ impl Io {
     /// Lets go of everything a finished connection still has.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let mut conn = self.conns.remove(id)?;
+        self.tickets.give_back(id.row());
         self.timers.cancel_all(&mut conn.timers);
         for timer in [conn.close_timer.take(), conn.retry_timer.take()].into_iter().flatten() {
             self.timers.cancel(timer, &mut self.conns);

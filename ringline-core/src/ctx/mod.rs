@@ -152,6 +152,28 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
         self.io.resume_reads(id);
     }
 
+    /// Stops accepting connections on this worker, from all listeners, until
+    /// [`resume_accepts`](Self::resume_accepts). Other workers go on. Peers that connect wait in the
+    /// backlog of the kernel, and when that is full, the kernel makes them try again.
+    ///
+    /// A connection that the kernel has accepted before it was told still comes, and is served. Does
+    /// nothing if accepting is paused already.
+    pub fn pause_accepts(&mut self) {
+        self.io.pause_accepts();
+    }
+
+    /// Undoes [`pause_accepts`](Self::pause_accepts), whoever called it. Who waits in the backlog is
+    /// served first. Does nothing if accepting is not paused; a worker that is being shut down does not
+    /// accept any more.
+    pub fn resume_accepts(&mut self) {
+        self.io.resume_accepts();
+    }
+
+    /// Whether accepting is paused on this worker.
+    pub fn accepts_are_paused(&self) -> bool {
+        self.io.accepts_paused
+    }
+
     /// How many accepted bytes the kernel has not taken yet; `None` if the connection is gone.
     pub fn pending_bytes(&self, id: ConnId) -> Option<usize> {
         self.io.conns.get(id).map(|conn| conn.outbox.pending())

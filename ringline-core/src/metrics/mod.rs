@@ -92,6 +92,14 @@ macro_rules! metric_table {
                 "Chains that were accepted.";
             forwards_held: Counter = "ringline/forwards/held",
                 "Stretches of received bytes that were forwarded without being copied.";
+            refused_full: Counter = "ringline/refused/full",
+                "Connections turned away because their worker had as many as it may have.";
+            refused_server: Counter = "ringline/refused/server",
+                "Connections turned away because all workers together had as many as they may have.";
+            refused_address: Counter = "ringline/refused/address",
+                "Connections turned away because their peer's address had as many as it may have.";
+            accept_pauses: Counter = "ringline/accept/pauses",
+                "Times a worker paused accepting because it was asked to.";
         }
     };
 }

@@ -34,6 +34,8 @@ const PROCESS_FILES: u64 = 64;
 #[derive(Clone, Copy, Debug)]
 enum Command {
     ShutDown { deadline: Instant },
+    PauseAccepts,
+    ResumeAccepts,
 }
 
 /// What a worker's thread reports once.
@@ -107,7 +109,7 @@ impl Server {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
         let factory = Arc::new(factory);
-        let balance = Balance::new(seats.len());
+        let balance = Balance::new(seats.len(), &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();

@@ -86,6 +86,18 @@ impl Running {
         self.capabilities
     }
 
+    /// Stops accepting connections on all workers until
+    /// [`resume_accepts`](Self::resume_accepts), as [`Ctx::pause_accepts`](crate::Ctx::pause_accepts)
+    /// does on one. Does not wait for it: each worker stops in its next turn.
+    pub fn pause_accepts(&self) {
+        self.tell_all(Command::PauseAccepts);
+    }
+
+    /// Has all workers accept again, also those whose handler paused accepting.
+    pub fn resume_accepts(&self) {
+        self.tell_all(Command::ResumeAccepts);
+    }
+
     /// Stops accepting, lets everything queued go out, closes every connection in order, and
     /// aborts what is left when `within` has passed. Listening sockets close first, so that a
     /// successor can take over the port at once.
@@ -136,6 +148,12 @@ impl Running {
         let handles = std::mem::take(&mut self.handles);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, None));
         first_error(ends)
+    }
+
+    fn tell_all(&self, command: Command) {
+        for handle in &self.handles {
+            handle.tell(command);
+        }
     }
 
     fn stop(&mut self, within: Duration) -> Result<(), RunError> {

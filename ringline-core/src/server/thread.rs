@@ -107,6 +107,8 @@ fn serve<H: EventHandler>(
             for command in commands.try_iter() {
                 match command {
                     Command::ShutDown { deadline } => running.shut_down(deadline),
+                    Command::PauseAccepts => running.io.pause_accepts(),
+                    Command::ResumeAccepts => running.io.resume_accepts(),
                 }
             }
         }

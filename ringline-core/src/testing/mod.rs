@@ -123,7 +123,7 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1))
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
@@ -169,7 +169,7 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1))?;
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;
         let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
         world.start();
         Ok(world)

@@ -3,14 +3,18 @@
 //! Each accept is an operation of its own, because only then does the peer's address come with it.
 //! A quiet listener has one accept in flight per worker, which makes workers take turns; a burst
 //! raises that number. A worker that is ahead of the others accepts one at a time, with pauses.
+//!
+//! A row is used again only when no cancel is in flight, so that a cancel that is late finds nobody
+//! rather than the next accept of its row.
 
 use super::Worker;
 use crate::backend::{Backend, Full};
+use crate::config::Config;
 use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
-use crate::net::{Listener, ListenerId, Peer};
+use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,31 +29,40 @@ const REST_AHEAD: Duration = Duration::from_millis(1);
 /// How many more connections than the least busy worker a worker may have and still hurry.
 const LEAD_MAX: u32 = 16;
 
-/// How many connections each worker of a server has.
+/// What stands for the load of a worker that accepts nothing: nobody waits for it to catch up.
+const LOAD_PAUSED: u32 = u32::MAX;
+
+/// How many connections each worker of a server has, and how many they may have together.
 #[derive(Clone, Debug)]
 pub(crate) struct Balance {
     counts: Arc<[AtomicU32]>,
     worker: usize,
+    admission: Option<Arc<Admission>>,
 }
 
 impl Balance {
     /// For the workers of one server; each gets its own with [`Balance::of`].
-    pub(crate) fn new(workers: usize) -> Self {
-        Self { counts: (0..workers).map(|_| AtomicU32::new(0)).collect(), worker: 0 }
+    pub(crate) fn new(workers: usize, config: &Config) -> Self {
+        let admission = Admission::new(config.connections_max(), config.connections_per_address());
+        Self { counts: (0..workers).map(|_| AtomicU32::new(0)).collect(), worker: 0, admission }
     }
 
     pub(crate) fn of(&self, worker: usize) -> Self {
-        Self { counts: Arc::clone(&self.counts), worker }
+        Self { worker, ..self.clone() }
     }
 
-    fn publish(&self, count: usize) {
-        self.counts[self.worker].store(count as u32, Ordering::Relaxed);
+    pub(super) fn tickets(&self) -> Tickets {
+        Tickets::new(self.admission.clone())
+    }
+
+    fn publish(&self, load: u32) {
+        self.counts[self.worker].store(load, Ordering::Relaxed);
     }
 
     fn is_ahead(&self) -> bool {
         let count = |at: &AtomicU32| at.load(Ordering::Relaxed);
         let least = self.counts.iter().map(count).min().unwrap_or(0);
-        count(&self.counts[self.worker]) > least + LEAD_MAX
+        count(&self.counts[self.worker]) > least.saturating_add(LEAD_MAX)
     }
 }
 
@@ -92,6 +105,7 @@ pub(super) struct Acceptor {
     /// Something is left to submit.
     has_work: bool,
     is_stopping: bool,
+    is_paused: bool,
     cancels: u32,
     /// Descriptors that are no connection of ours, to be closed.
     orphans: Vec<Fd>,
@@ -109,6 +123,7 @@ impl Acceptor {
             balance,
             has_work: true,
             is_stopping: false,
+            is_paused: false,
             cancels: 0,
             orphans: Vec::new(),
             burials: 0,
@@ -119,6 +134,15 @@ impl Acceptor {
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
         self.has_work = true;
+    }
+
+    /// No new connections for a while, or again. Then it begins without hurry, because who pauses is
+    /// near a limit of its own.
+    fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        for source in &mut self.sources {
+            source.target = 1;
+        }
     }
 
     /// A listener has rested.
@@ -132,6 +156,7 @@ impl Acceptor {
     /// A cancel has come home.
     pub(super) fn cancelled(&mut self) {
         self.cancels -= 1;
+        self.has_work |= self.cancels == 0;
     }
 
     /// The close of an orphan has come home.
@@ -150,11 +175,6 @@ impl Acceptor {
             let hurries = taken >= source.target && !source.is_resting;
             source.target = if hurries { (source.target * 2).min(self.batch) } else { 1 };
         }
-    }
-
-    /// Whether something is left to submit.
-    pub(super) fn has_work(&self) -> bool {
-        self.has_work
     }
 
     /// Whether nothing is in flight or left to do.
@@ -194,11 +214,27 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Submits accepts that are missing, cancels and closes that are due.
     #[inline]
     pub(super) fn flush_accepts(&mut self) {
-        if self.acceptor.has_work {
-            let submitted = self.bury()
-                && if self.acceptor.is_stopping { self.cancel_accepts() } else { self.arm_accepts() };
+        if self.has_accept_work() {
+            self.follow_pause();
+            let arms = !(self.acceptor.is_stopping || self.acceptor.is_paused);
+            let submitted = self.bury() && if arms { self.arm_accepts() } else { self.cancel_accepts() };
             self.acceptor.has_work = !submitted;
         }
+    }
+
+    /// Does about accepting what the handler has asked for, and tells the other workers.
+    pub(super) fn follow_pause(&mut self) {
+        if self.acceptor.is_paused != self.io.accepts_paused {
+            self.acceptor.set_paused(self.io.accepts_paused);
+            self.acceptor.has_work = true;
+            self.publish_load();
+        }
+    }
+
+    /// Whether accepting has something to submit.
+    #[inline]
+    pub(super) fn has_accept_work(&self) -> bool {
+        self.acceptor.has_work || self.acceptor.is_paused != self.io.accepts_paused
     }
 
     /// An accept has come home.
@@ -211,7 +247,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 source.taken += 1;
                 source.rest = REST_FIRST;
                 self.admit(fd, peer, listener);
-                if self.acceptor.balance.is_ahead() {
+                if !self.acceptor.is_paused && self.acceptor.balance.is_ahead() {
                     self.rest(at, REST_AHEAD);
                 }
             }
@@ -222,7 +258,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Tells the other workers how busy this one is.
     pub(super) fn publish_load(&self) {
-        self.acceptor.balance.publish(self.io.conns.live());
+        let load = if self.acceptor.is_paused { LOAD_PAUSED } else { self.io.conns.live() as u32 };
+        self.acceptor.balance.publish(load);
     }
 
     fn admit(&mut self, fd: Fd, peer: Option<Box<SocketAddr>>, listener: ListenerId) {
@@ -230,8 +267,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);
         };
-        let inserted = if self.is_shutting_down() { None } else { self.io.conns.insert(Conn::new(fd)).ok() };
-        let Some(id) = inserted else {
+        let entered = if self.is_shutting_down() { None } else { self.enter(fd, addr.ip()) };
+        let Some(id) = entered else {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
         };
@@ -247,6 +284,27 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.acceptor.orphan(fd);
             }
         }
+    }
+
+    /// Gives a connection a row, unless a limit is in the way.
+    fn enter(&mut self, fd: Fd, address: IpAddr) -> Option<ConnId> {
+        if self.io.conns.is_full() {
+            self.io.shard.refused_full.increment();
+            return None;
+        }
+        let ticket = match self.io.tickets.ask(address) {
+            Ok(ticket) => ticket,
+            Err(refusal) => {
+                match refusal {
+                    Refusal::Server => self.io.shard.refused_server.increment(),
+                    Refusal::Address => self.io.shard.refused_address.increment(),
+                }
+                return None;
+            }
+        };
+        let id = self.io.conns.insert(Conn::new(fd)).ok()?;
+        self.io.tickets.keep(id.row(), ticket);
+        Some(id)
     }
 
     fn open(&mut self, id: ConnId, state: H::Conn) {
@@ -290,6 +348,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     fn arm_accepts(&mut self) -> bool {
+        if self.acceptor.cancels > 0 {
+            // The last of them comes back here.
+            return true;
+        }
         for source in 0..self.acceptor.sources.len() {
             loop {
                 let Source { from, in_flight, target, is_resting, .. } = &self.acceptor.sources[source];
@@ -320,9 +382,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.acceptor.rows[row] = Row::Cancelled { source };
             self.acceptor.cancels += 1;
         }
-        for source in &mut self.acceptor.sources {
-            if source.in_flight == 0 {
-                source.from.socket = None;
+        if self.acceptor.is_stopping {
+            for source in &mut self.acceptor.sources {
+                if source.in_flight == 0 {
+                    source.from.socket = None;
+                }
             }
         }
         true

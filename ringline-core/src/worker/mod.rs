@@ -58,6 +58,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         balance: Balance,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
+        io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
         Ok(Self {
             handler,
@@ -84,7 +85,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             let deadline_ms = self.io.clock.deadline_ms(interval);
             self.io.timers.arm(deadline_ms, Fired::Tick);
         }
-        self.start_handler()
+        let is_started = self.start_handler();
+        // Before any worker accepts, so that none waits for one that does not.
+        self.follow_pause();
+        is_started
     }
 
     /// One turn: flush what the callbacks left, wait, dispatch what came back, tick.

@@ -50,7 +50,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether nothing but the kernel keeps the worker busy: no list is waiting to be worked off.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.prompt && self.io.dirty.is_empty() && self.io.due.is_empty() && !self.acceptor.has_work()
+        !self.prompt && self.io.dirty.is_empty() && self.io.due.is_empty() && !self.has_accept_work()
     }
 
     /// Panics unless a worker that is done has let go of everything.
@@ -62,6 +62,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
         assert!(self.io.due.is_empty(), "nothing is due");
+        assert!(self.io.tickets.are_all_back(), "no connection is counted any more");
     }
 
     /// The handler of a worker that is over.

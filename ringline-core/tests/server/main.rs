@@ -3,6 +3,7 @@
 //! The tests run one at a time, because some of them count the threads and the metrics of the
 //! process.
 
+mod admitting;
 mod rogue;
 mod serving;
 mod starting;

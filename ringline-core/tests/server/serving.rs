@@ -164,7 +164,7 @@ fn the_registry_shows_what_the_server_counts() {
 }
 
 /// How often a thread has gone to sleep of its own accord.
-fn sleeps(thread: u64) -> u64 {
+pub(crate) fn sleeps(thread: u64) -> u64 {
     let path = format!("/proc/self/task/{thread}/status");
     let status = std::fs::read_to_string(path).expect("the thread is there");
     let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));

@@ -64,6 +64,7 @@ pub(crate) struct Chaos {
     pub(crate) ticks: u64,
     pub(crate) is_ending: bool,
     is_calm: bool,
+    pub(crate) is_paused: bool,
     started: Option<Instant>,
 }
 
@@ -82,6 +83,7 @@ impl Chaos {
             ticks: 0,
             is_ending: false,
             is_calm: false,
+            is_paused: false,
             started: None,
         }
     }
@@ -154,9 +156,17 @@ impl Chaos {
         assert!(now >= due, "a timer due at {due:?} fired at {now:?}");
     }
 
+    /// Whoever waits in the backlog is next.
+    pub(crate) fn accept_again(&mut self, cx: &mut Ctx<'_, Self>) {
+        assert_eq!(cx.accepts_are_paused(), self.is_paused, "nobody else pauses or resumes");
+        cx.resume_accepts();
+        self.is_paused = false;
+    }
+
     /// No more mischief: everything is read and consumed from now on.
     pub(crate) fn calm_down(&mut self, cx: &mut Ctx<'_, Self>) {
         self.is_calm = true;
+        self.accept_again(cx);
         for id in self.accounts.keys() {
             cx.resume_reads(*id);
         }
@@ -170,7 +180,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(40) {
+            match self.dice.below(42) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -188,6 +198,11 @@ impl Chaos {
                 32..36 => self.set_timer(cx, Some(id)),
                 36 => self.set_timer(cx, None),
                 37 => self.cancel_one(cx, id),
+                38 => self.accept_again(cx),
+                39 if self.dice.chance(300) => {
+                    cx.pause_accepts();
+                    self.is_paused = true;
+                }
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);

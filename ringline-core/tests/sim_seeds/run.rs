@@ -18,6 +18,8 @@ pub(crate) struct Totals {
     received: AtomicU64,
     closed: [AtomicU64; 8],
     struck: [AtomicU64; Fault::ALL.len()],
+    /// Connections turned away for each cause, and pauses of accepting.
+    turned_away: [AtomicU64; 4],
 }
 
 impl Totals {
@@ -28,6 +30,9 @@ impl Totals {
         }
         for (kind, count) in self.closed.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "no connection ended in way {kind}");
+        }
+        for (cause, count) in self.turned_away.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nobody was turned away for cause {cause}");
         }
     }
 }
@@ -90,6 +95,9 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .linger(linger);
+    let max = dice.chance(300).then(|| 1 + dice.below(8));
+    let per_address = dice.chance(300).then(|| 1 + dice.below(max.unwrap_or(5)) as u32);
+    let policy = policy.connections_max(max).connections_per_address(per_address);
     let interval = dice.chance(300).then(|| Duration::from_millis(1 + dice.below(50) as u64));
     policy.tick_interval(interval).build().expect("a valid configuration")
 }
@@ -118,6 +126,11 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     add(&totals.sent, metrics.bytes_sent);
     add(&totals.received, metrics.bytes_received);
     add(&totals.turns, turns);
+    let causes =
+        [metrics.refused_full, metrics.refused_server, metrics.refused_address, metrics.accept_pauses];
+    for (count, total) in causes.into_iter().zip(&totals.turned_away) {
+        add(total, count);
+    }
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -141,6 +154,9 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
             has_ended: false,
             is_gone: false,
         });
+    }
+    if dice.chance(30) {
+        world.act(Chaos::accept_again);
     }
     for client in clients.iter_mut().filter(|client| !client.is_gone) {
         match dice.below(100) {
@@ -228,6 +244,15 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
             "deaf, or does not come to its end: {:?}",
             deaf(world, &ended)
         );
+        // Whatever was paused and resumed before: who connects now gets an answer, if only that there
+        // is no descriptor left.
+        let answered = |world: &World<Chaos>| {
+            let metrics = world.metrics();
+            metrics.connections_accepted + metrics.connections_refused + metrics.accept_errors
+        };
+        let before = answered(world);
+        world.connect();
+        assert!(world.run_until(|world| answered(world) > before), "nobody accepts any more");
     }
     world.shut_down(Duration::from_secs(60));
     let ended = world.run_until(|world| {

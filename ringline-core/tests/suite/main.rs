@@ -7,6 +7,7 @@
 //!
 //! `RINGLINE_SUITE_SEED=7 cargo test --test suite name_of_the_test` runs one seed alone.
 
+mod accepting;
 mod audit;
 mod echo;
 mod ending;

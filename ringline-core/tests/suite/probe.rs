@@ -76,6 +76,7 @@ impl Take {
 #[derive(Clone, Copy)]
 #[expect(clippy::struct_field_names, reason = "they are the names of the callbacks")]
 pub(crate) struct Hooks {
+    pub(crate) on_start: fn(&mut Probe, &mut Cx<'_>),
     pub(crate) on_accept: fn(&mut Probe, &mut Cx<'_>, ConnId, &Peer) -> bool,
     pub(crate) on_open: fn(&mut Probe, &mut Cx<'_>, ConnId),
     pub(crate) on_data: fn(&mut Probe, &mut Cx<'_>, ConnId, &[u8]) -> Take,
@@ -92,6 +93,7 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Admits everybody, keeps what it reads in `input`, and sends nothing.
     pub(crate) const SINK: Self = Self {
+        on_start: |_, _| {},
         on_accept: |_, _, _, _| true,
         on_open: |_, _, _| {},
         on_data: |probe, _, _, data| {
@@ -287,6 +289,10 @@ impl Probe {
 
 impl EventHandler for Probe {
     type Conn = State;
+
+    fn on_start(&mut self, cx: &mut Cx<'_>) {
+        (self.hooks.on_start)(self, cx);
+    }
 
     fn on_accept(&mut self, cx: &mut Cx<'_>, id: ConnId, peer: &Peer) -> Admit<State> {
         self.note(Event::Accept(id), None);
