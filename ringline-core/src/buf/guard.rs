@@ -23,8 +23,8 @@ use std::sync::Arc;
 ///
 /// # Safety
 ///
-/// [`bytes`](Self::bytes) is called once, after the guard has been moved to its place for the last
-/// time as a value of its type. From then until the guard is dropped, or for ever if it is leaked,
+/// Every call of [`bytes`](Self::bytes) returns the same bytes. From the first one until the guard is
+/// dropped, or for ever if it is leaked,
 ///
 /// - the slice it returned stays valid, wherever the memory of the guard itself is moved: it may not
 ///   point into the guard;

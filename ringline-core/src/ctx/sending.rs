@@ -57,7 +57,14 @@ impl Io {
         }
         if len < self.zero_copy_threshold {
             let sent = self.send(id, guard.bytes());
-            return sent.map_err(|error| Rejected::new(error, guard));
+            return match sent {
+                Err(error) => Err(Rejected::new(error, guard)),
+                Ok(accepted) => {
+                    // A panic in its drop goes no further, wherever it is dropped.
+                    drop(Guard::new(guard));
+                    Ok(accepted)
+                }
+            };
         }
         match self.admit(id, len) {
             Err(error) => Err(Rejected::new(error, guard)),

@@ -6,6 +6,9 @@
 mod chaos;
 mod dice;
 mod run;
+mod sending;
+#[path = "../common/tracked.rs"]
+mod tracked;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

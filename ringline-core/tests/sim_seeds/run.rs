@@ -1,6 +1,6 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
-use crate::chaos::{Account, Chaos, downstream, upstream};
+use crate::chaos::{Account, Chaos, upstream};
 use crate::dice::{self, Dice};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
 use ringline_core::{CloseReason, Config};
@@ -16,10 +16,13 @@ pub(crate) struct Totals {
     connections: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
-    closed: [AtomicU64; 8],
+    closed: [AtomicU64; 9],
     struck: [AtomicU64; Fault::ALL.len()],
     /// Connections turned away for each cause, and pauses of accepting.
     turned_away: [AtomicU64; 4],
+    /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
+    /// zero-copy sends that were copied after all.
+    kinds: [AtomicU64; 5],
 }
 
 impl Totals {
@@ -34,6 +37,9 @@ impl Totals {
         for (cause, count) in self.turned_away.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nobody was turned away for cause {cause}");
         }
+        for (kind, count) in self.kinds.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
+        }
     }
 }
 
@@ -45,9 +51,10 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let closed: Vec<_> = self.closed.iter().map(of).collect();
+        let kinds: Vec<_> = self.kinds.iter().map(of).collect();
         write!(
             f,
-            "{} turns, {} connections, {} bytes sent, {} received, closed {closed:?}",
+            "{} turns, {} connections, {} bytes sent, {} received, closed {closed:?}, kinds {kinds:?}",
             of(&self.turns),
             of(&self.connections),
             of(&self.sent),
@@ -79,7 +86,7 @@ fn linger(dice: &mut Dice) -> Duration {
     }
 }
 
-fn config(dice: &mut Dice, linger: Duration) -> Config {
+fn config(dice: &mut Dice, linger: Duration, holds_reads: bool) -> Config {
     let high = 600 + dice.below(3_000);
     let full = high + 6_000 + dice.below(20_000);
     let policy = Config::builder()
@@ -90,8 +97,10 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
         .outbox_high_bytes(high)
         .outbox_bytes(full)
         .worker_outbox_bytes(full * (1 + dice.below(6)))
-        .hold_reads(dice.chance(800))
+        .hold_reads(holds_reads)
         .stage_bytes(4096)
+        .zero_copy_threshold(1 + dice.length())
+        .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .linger(linger);
@@ -106,8 +115,9 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
 pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let mut dice = Dice::new(!seed);
     let linger = linger(&mut dice);
-    let config = config(&mut dice, linger);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed));
+    let holds_reads = dice.chance(800);
+    let config = config(&mut dice, linger, holds_reads);
+    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed, holds_reads));
     if traced {
         world.enable_trace();
     }
@@ -129,6 +139,10 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let causes =
         [metrics.refused_full, metrics.refused_server, metrics.refused_address, metrics.accept_pauses];
     for (count, total) in causes.into_iter().zip(&totals.turned_away) {
+        add(total, count);
+    }
+    let kinds = [metrics.guards, metrics.chains, 0, metrics.forwards_held, metrics.zero_copy_copied];
+    for (count, total) in kinds.into_iter().zip(&totals.kinds) {
         add(total, count);
     }
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
@@ -195,7 +209,10 @@ fn write(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
 
 fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
     let bytes = world.read(client.id, at_most);
-    dice::check(downstream(client.number), client.read, &bytes, "peer");
+    match world.handler().script(client.number) {
+        Some(script) => script.check(client.read, &bytes, "peer"),
+        None => assert!(bytes.is_empty(), "nobody has sent anything"),
+    }
     client.read += bytes.len();
 }
 
@@ -273,6 +290,7 @@ fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool,
     for account in &handler.closed {
         let reason = account.reason.expect("a closed connection has a reason");
         add(&totals.closed[way(reason)], 1);
+        add(&totals.kinds[2], account.script.broken);
         if let Some((client, broken)) = account.peer.map(|peer| by_number[&peer]) {
             judge_one(account, reason, client, broken, is_patient);
         }
@@ -288,7 +306,7 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
     // A peer that goes on writing after the end of `linger` is reset and may lose what it has not read.
     if reason.is_clean() && (is_patient || account.has_ended) {
         assert_eq!(
-            client.read, account.accepted_bytes,
+            client.read, account.script.len,
             "{reason:?}, but the peer did not get everything: {account:?}"
         );
     }
@@ -307,6 +325,7 @@ fn way(reason: CloseReason) -> usize {
         CloseReason::LimitExceeded(_) => 4,
         CloseReason::Shutdown => 5,
         CloseReason::HandlerPanicked => 6,
-        _ => 7,
+        CloseReason::ChainBroken { .. } => 7,
+        _ => 8,
     }
 }
