@@ -351,7 +351,7 @@ impl EventHandler for Chaos {
         if account.any_failed || account.script.broken > 0 {
             assert!(account.reported_bytes <= account.accepted_bytes as u64);
         } else {
-            assert_eq!(account.reported_bytes, account.accepted_bytes as u64);
+            assert_eq!(account.reported_bytes, account.accepted_bytes as u64, "{account:?} {reason:?}");
         }
         assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
         for (key, timer) in account.timers.drain(..) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ringline_core::{
     Accepted, Chain, ConnId, Ctx, OnBreak, Parts, Pressure, Rejected, SendError, SendFailure, Sent,
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A stretch of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +131,7 @@ impl Chaos {
                 let guard = self.lend(&owners, &bytes);
                 cx.send_guard(id, guard).map_err(|rejected| {
                     assert!(rejected.value == bytes, "the guard comes back");
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(rejected.value)));
                     rejected.error
                 })
             }
