@@ -73,6 +73,8 @@ pub(crate) struct Conn {
     pub(crate) retries: u8,
     /// Bounds the time that closing takes.
     pub(crate) close_timer: Option<TimerId>,
+    /// That time is over, unless the send that is called back shows that the peer takes bytes.
+    pub(crate) is_late: bool,
 }
 
 impl Conn {
@@ -101,6 +103,7 @@ impl Conn {
             retry_timer: None,
             retries: 0,
             close_timer: None,
+            is_late: false,
         }
     }
 
@@ -175,6 +178,11 @@ impl Conn {
     /// Whether a send waits for room at a peer that has ended, which the kernel cannot do.
     pub(crate) fn waits_in_vain(&self) -> bool {
         self.has_ended && self.ops.send_waits && !self.ops.send_cancelled
+    }
+
+    /// Whether the send in flight is to be called back.
+    pub(crate) fn calls_back(&self) -> bool {
+        self.waits_in_vain() || self.is_late
     }
 
     /// Whether there is nothing to do at all.

@@ -54,6 +54,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 if is_progress {
                     // A closing connection whose peer takes bytes gets more time.
                     self.io.restart_close_timer(id, self.io.close_timeout);
+                } else if self.io.conns.get(id).is_some_and(|conn| conn.is_late) {
+                    self.close_timed_out(id);
+                }
+                if let Some(conn) = self.io.conns.get_mut(id) {
+                    conn.is_late = false;
                 }
                 if !is_whole {
                     self.fell_short(id, bytes);

@@ -74,6 +74,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.resets = true;
             conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
             self.io.mark(id);
+        } else if conn.ops.send_waits && !conn.is_late {
+            // A large send may take long, and only its end tells how much of it has left.
+            conn.is_late = true;
+            self.io.mark(id);
         } else {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }
@@ -111,7 +115,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
         // A send that waits for a peer that has ended would keep a thread of the kernel busy.
-        if self.io.conns.get(id).is_some_and(Conn::waits_in_vain) {
+        if self.io.conns.get(id).is_some_and(Conn::calls_back) {
             self.cancel_send(id)?;
         }
         self.flush_join(id)

@@ -9,13 +9,18 @@
 
 mod accepting;
 mod audit;
+mod chains;
 mod echo;
 mod ending;
+mod forwarding;
+mod guards;
 mod limits;
 mod panics;
 mod probe;
 mod reading;
 mod time;
+#[path = "../common/tracked.rs"]
+mod tracked;
 mod writing;
 
 use probe::{Event, Probe};
