@@ -6,6 +6,7 @@
 mod admit;
 mod copy;
 mod edge;
+mod send;
 mod state;
 mod suite;
 mod turn;
@@ -144,7 +145,7 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS).chain(admit::MUTANTS)
+    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

@@ -72,7 +72,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A send that finds the submission queue full is lost.",
         rules: "P23, FAULTS 53",
         file: "worker/flush.rs",
-        from: "                conn.outbox.put_back(op);\n",
+        from: "                conn.outbox.put_back(op, &mut self.io.pool);\n",
         to: "                drop(op);\n",
     },
     Mutant {
@@ -88,8 +88,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A completed send is reported only when something else happens.",
         rules: "P23",
         file: "worker/flush.rs",
-        from: "self.prompt |= self.io.observes_sends",
-        to: "self.prompt |= false",
+        from: "self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());",
+        to: "self.prompt |= false;",
     },
     Mutant {
         name: "half-close-not-prompt",
@@ -112,7 +112,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A close waits behind a staged send until something else happens.",
         rules: "P30, FAULTS 73",
         file: "worker/flush.rs",
-        from: "self.io.observes_sends || !conn.is_steady();",
+        from: "(self.io.observes_sends || !conn.is_steady());",
         to: "self.io.observes_sends;",
     },
     Mutant {
@@ -432,7 +432,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A send that the kernel left in the queue is reported only when something else happens.",
         rules: "P23",
         file: "worker/mod.rs",
-        from: "self.prompt &= !self.io.stage.is_empty();",
+        from: "self.prompt = self.prompt && self.backend.has_silent();",
         to: "self.prompt = false;",
     },
     Mutant {
