@@ -1,5 +1,10 @@
 //! Faults that a deliberate breakage of the core could bring back without any other test noticing.
 
+#[path = "regressions/sending.rs"]
+mod sending;
+#[path = "common/tracked.rs"]
+mod tracked;
+
 use ringline_core::testing::{Fault, Faults, PeerId, World};
 use ringline_core::{
     Admit, Config, ConfigBuilder, ConnId, Consumed, Ctx, EventHandler, Peer, Server, TimerKey,
