@@ -576,3 +576,7 @@ fn append(queue: &mut VecDeque<Queued>, mut bytes: &[u8], ends: u64, pool: &mut 
 #[cfg(test)]
 #[path = "outbox_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "outbox_mixed_tests.rs"]
+mod mixed_tests;
