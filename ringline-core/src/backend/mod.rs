@@ -4,8 +4,9 @@
 //! the last completion hands back everything the operation owned; nothing completes after its last
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
 //! socket after its close, and no close before everything else of that socket has completed, but for
-//! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact tag of its target; every lease comes back exactly once; staged bytes are
-//! left alone until their send has completed. A descriptor's number is handed out again only behind
+//! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact
+//! tag of its target; every lease comes back exactly once; staged bytes are left alone until their
+//! send has completed. A descriptor's number is handed out again only behind
 //! the completion of the close that freed it. The simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
@@ -39,8 +40,8 @@ pub(crate) trait Backend {
     /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
     /// success, for signals, for a completion backlog and for passing lack of memory.
     ///
-    /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something to come
-    /// back for: they may be reported only with the next other completion.
+    /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something
+    /// to come back for: they may be reported only with the next other completion.
     fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.
