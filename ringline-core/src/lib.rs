@@ -69,7 +69,9 @@ mod worker;
 
 pub use backend::uring::{Capabilities, RingError};
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
-pub use conn::{Accepted, CloseReason, ConnId, Initiator, Limit, Pressure, SendError, Sent, TimerKey};
+pub use conn::{
+    Accepted, CloseReason, ConnId, Deadlines, Initiator, Limit, Pressure, SendError, Sent, TimerKey,
+};
 pub use consumed::Consumed;
 pub use ctx::{Ctx, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};

@@ -10,7 +10,7 @@ mod error;
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 
-use crate::conn::Limits;
+use crate::conn::{Deadlines, Limits};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -51,6 +51,7 @@ pub struct Config {
     accept_batch: u32,
     close_timeout: Duration,
     linger: Duration,
+    deadlines: Deadlines,
     tick_interval: Option<Duration>,
     panic_policy: PanicPolicy,
     raise_open_files: bool,
@@ -95,6 +96,7 @@ impl Default for Config {
             accept_batch: 32,
             close_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            deadlines: Deadlines::default(),
             tick_interval: None,
             panic_policy: PanicPolicy::CloseConnection,
             raise_open_files: true,
@@ -165,6 +167,10 @@ impl Config {
         self.linger
     }
 
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
     pub(crate) fn tick_interval(&self) -> Option<Duration> {
         self.tick_interval
     }
@@ -198,6 +204,7 @@ impl Display for Config {
             accept_batch,
             close_timeout,
             linger,
+            deadlines,
             tick_interval,
             panic_policy,
             raise_open_files,
@@ -214,6 +221,12 @@ impl Display for Config {
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
         write!(f, " stage_bytes={stage_bytes} accept_batch={accept_batch}")?;
         write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        for (knob, after) in deadlines.named() {
+            match after {
+                Some(after) => write!(f, " {knob}={after:?}"),
+                None => write!(f, " {knob}=none"),
+            }?;
+        }
         match tick_interval {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
             None => write!(f, " tick_interval=none"),
@@ -236,7 +249,8 @@ mod tests {
              outbox_bytes=4194304 outbox_high_bytes=262144 outbox_low_bytes=65536 \
              worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
              receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 accept_batch=32 \
-             close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
+             close_timeout=30s linger=2s deadlines.first_byte=none deadlines.idle=none \
+             deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none tick_interval=none panic_policy=CloseConnection \
              raise_open_files=true"
         );
     }
@@ -260,6 +274,7 @@ mod tests {
             .accept_batch(9)
             .close_timeout(Duration::from_millis(11))
             .linger(Duration::from_nanos(12))
+            .deadlines(Deadlines::none().idle(Duration::from_millis(14)))
             .tick_interval(Duration::from_millis(13))
             .panic_policy(PanicPolicy::StopWorker)
             .raise_open_files(false)
@@ -270,7 +285,9 @@ mod tests {
             "workers=3 pin=false connections_per_worker=5 inbox_bytes=6 outbox_bytes=900 \
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
-             stage_bytes=5000 accept_batch=9 close_timeout=11ms linger=12ns tick_interval=13ms \
+             stage_bytes=5000 accept_batch=9 close_timeout=11ms linger=12ns \
+             deadlines.first_byte=none deadlines.idle=14ms deadlines.read=none \
+             deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false"
         );
         assert_eq!(config.workers(), Some(3));

@@ -61,6 +61,8 @@ pub(crate) fn advance(
         }
         Kind::CancelSend => {
             conn.ops.cancel_send = false;
+            // One that found nothing has not ended the send, which may be in flight all the same.
+            conn.ops.send_cancelled &= !matches!(outcome, Outcome::Failed { errno: libc::ENOENT, .. });
             Event::Nothing
         }
         Kind::Close => {

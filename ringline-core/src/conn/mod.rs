@@ -1,6 +1,7 @@
 //! The state of one connection: plain data, no I/O and no user code.
 
 mod close;
+mod deadlines;
 mod id;
 mod inbox;
 pub(crate) mod machine;
@@ -9,12 +10,15 @@ mod phase;
 mod row;
 mod table;
 mod timers;
+mod watch;
 
 pub use close::{CloseReason, Initiator, Limit};
+pub use deadlines::Deadlines;
 pub use id::ConnId;
 pub use outbox::{Accepted, Pressure, SendError, Sent};
 pub use timers::TimerKey;
 
+pub(crate) use deadlines::Deadline;
 pub(crate) use inbox::Inbox;
 pub(crate) use machine::Event;
 pub(crate) use outbox::{Limits, Outbox};
@@ -22,3 +26,4 @@ pub(crate) use phase::{Phase, PhaseEvent};
 pub(crate) use row::{Conn, WriteEnd};
 pub(crate) use table::Table;
 pub(crate) use timers::{Fired, Timers};
+pub(crate) use watch::Watch;

@@ -3,8 +3,8 @@
 use super::{Clock, Seat};
 use crate::buf::{Pool, Stage};
 use crate::config::Config;
-use crate::conn::{Accepted, CloseReason, Conn, ConnId, Fired, Limits, SendError, Table};
-use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
+use crate::conn::{Accepted, CloseReason, Conn, ConnId, Deadline, Fired, Limits, SendError, Table};
+use crate::conn::{Phase, TimerKey, Timers, Watch, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::timer::TimerId;
 use std::io;
@@ -30,6 +30,8 @@ pub(crate) struct Io {
     pub(crate) holds_reads: bool,
     pub(crate) close_timeout: Duration,
     pub(crate) linger: Duration,
+    /// The deadlines that a new connection begins with.
+    pub(crate) watch: Watch,
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
@@ -52,6 +54,7 @@ impl Io {
             holds_reads: config.holds_reads(),
             close_timeout: config.close_timeout(),
             linger: config.linger(),
+            watch: Watch::new(config.deadlines()),
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
         })
@@ -98,6 +101,9 @@ impl Io {
         self.shard.pool_waits.add(fresh.into());
         if conn.outbox.has_risen(&self.limits) {
             conn.is_held = self.holds_reads;
+            if conn.is_held {
+                conn.watch.stop(Deadline::Read);
+            }
             self.shard.outbox_high.increment();
         }
         let pressure = conn.outbox.pressure();
@@ -115,6 +121,7 @@ impl Io {
         let Some(conn) = self.conns.get_mut(id) else { return };
         if conn.close(reason) {
             self.restart_close_timer(id, self.close_timeout);
+            self.watch_closing(id);
             self.mark(id);
         }
     }
@@ -144,6 +151,7 @@ impl Io {
             && !conn.is_paused
         {
             conn.is_paused = true;
+            conn.watch.stop(Deadline::Read);
             self.shard.reads_pauses.increment();
             self.mark(id);
         }
@@ -198,6 +206,7 @@ impl Io {
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let mut conn = self.conns.remove(id)?;
         self.timers.cancel_all(&mut conn.timers);
+        conn.watch.disarm(&mut self.timers);
         for timer in [conn.close_timer.take(), conn.retry_timer.take()].into_iter().flatten() {
             self.timers.cancel(timer, &mut self.conns);
         }

@@ -230,7 +230,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);
         };
-        let inserted = if self.is_shutting_down() { None } else { self.io.conns.insert(Conn::new(fd)).ok() };
+        let conn = Conn { watch: self.io.watch, ..Conn::new(fd) };
+        let inserted = if self.is_shutting_down() { None } else { self.io.conns.insert(conn).ok() };
         let Some(id) = inserted else {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
@@ -257,6 +258,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.shard.connections_active.add(1);
         self.publish_load();
         self.io.mark(id);
+        self.io.watch_open(id);
         self.open_handler(id);
     }
 

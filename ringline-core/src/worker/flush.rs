@@ -2,7 +2,8 @@
 
 use super::Worker;
 use crate::backend::{Backend, Full};
-use crate::conn::{CloseReason, Conn, ConnId, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::ctx;
 use crate::handler::EventHandler;
 use crate::op::{Kind, Op, UserData};
 use std::time::Duration;
@@ -69,7 +70,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             if conn.phase.on(PhaseEvent::Finished) {
                 self.io.mark(id);
             }
-        } else {
+        } else if !self.io.ask_send(id) {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }
     }
@@ -90,6 +91,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return Err(OutOfRoom);
             }
             conn.ops.send_waits = waits;
+            if waits {
+                ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
+            }
         }
         if !conn.is_steady() {
             self.flush_rest(id)?;
@@ -106,7 +110,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
         // A send that waits for a peer that has ended would keep a thread of the kernel busy.
-        if self.io.conns.get(id).is_some_and(Conn::waits_in_vain) {
+        if self.io.conns.get(id).is_some_and(Conn::recalls_send) {
             self.cancel_send(id)?;
         }
         self.flush_join(id)
@@ -196,7 +200,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     fn cancel_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let wants = |conn: &Conn| conn.ops.send_waits && !conn.ops.send_cancelled;
+        let wants = |conn: &Conn| conn.ops.send_waits && !conn.ops.send_cancelled && !conn.ops.cancel_send;
         if !self.io.conns.get(id).is_some_and(wants) {
             return Ok(());
         }
