@@ -80,6 +80,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
+            && !conn.ops.cancel_send
             && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended)
         {
             // Something may hang on it: then say when it is done, even if nothing else happens.
@@ -200,7 +201,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     fn cancel_send(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let wants = |conn: &Conn| conn.ops.send_waits && !conn.ops.send_cancelled && !conn.ops.cancel_send;
+        let wants = |conn: &Conn| conn.ops.send_waits && !conn.ops.send_cancelled;
         if !self.io.conns.get(id).is_some_and(wants) {
             return Ok(());
         }

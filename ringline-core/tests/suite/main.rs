@@ -19,7 +19,7 @@ mod writing;
 
 use probe::{Event, Probe};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx};
+use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx, Deadlines};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -113,9 +113,10 @@ impl Kernel {
     }
 }
 
-/// The configuration of most scenarios: peers that do not end are not waited for long.
+/// The configuration of most scenarios: peers that do not end are not waited for long, and others as
+/// long as it takes.
 fn base() -> ConfigBuilder {
-    Config::builder().linger(ms(40))
+    Config::builder().linger(ms(40)).deadlines(Deadlines::none())
 }
 
 /// Plays a scenario on every kernel, each time with a new handler.
