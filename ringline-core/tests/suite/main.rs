@@ -8,6 +8,7 @@
 //! `RINGLINE_SUITE_SEED=7 cargo test --test suite name_of_the_test` runs one seed alone.
 
 mod audit;
+mod deadlines;
 mod echo;
 mod ending;
 mod limits;
