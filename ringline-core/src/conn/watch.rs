@@ -22,7 +22,8 @@ pub(crate) struct Watch {
     armed_ms: u64,
     /// No byte has arrived yet.
     is_silent: bool,
-    /// The send in flight hides what it has done; it is called back to tell.
+    /// The next send that comes home tells whether the kernel takes anything; one in flight is called
+    /// back for it.
     asks: bool,
 }
 
@@ -92,7 +93,7 @@ impl Watch {
         self.is_silent
     }
 
-    /// The send in flight is to tell how far it has come.
+    /// The next send that comes home is to tell whether the kernel takes anything.
     pub(crate) fn ask(&mut self) {
         self.asks = true;
     }
@@ -139,7 +140,8 @@ impl Deadline {
         if self == Self::Drain { Phase::Flushing } else { Phase::Open }
     }
 
-    /// Whether a send that waits in the kernel may have done what the deadline asks for.
+    /// Whether it takes the kernel to say that nothing was sent: a send that waits there says nothing
+    /// before all of it has left.
     pub(crate) fn is_met_by_sending(self) -> bool {
         matches!(self, Self::Idle | Self::WriteStall)
     }

@@ -73,15 +73,16 @@ impl Io {
         }
     }
 
-    /// Has a send that waits in the kernel called back, if there is one, so that it tells how many
-    /// bytes have left. What has not left is sent again.
+    /// Asks the kernel how much of what waits it takes now, if something waits: a send in flight is
+    /// called back, and a pause between two attempts is over. False if nothing waits.
     pub(crate) fn ask_send(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(id) else { return false };
-        if conn.ops.send_waits {
-            conn.watch.ask();
-            self.mark(id);
-            return true;
+        if conn.outbox.is_idle() {
+            return false;
         }
-        false
+        conn.watch.ask();
+        self.timers.cancel_all(&mut conn.retry_timer);
+        self.mark(id);
+        true
     }
 }

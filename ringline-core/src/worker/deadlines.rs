@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::conn::{CloseReason, ConnId, Deadline, Limit, Phase};
-use crate::ctx;
+use crate::ctx::{self, Io};
 use crate::handler::EventHandler;
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
@@ -35,7 +35,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn deadline_fired(&mut self, id: ConnId) {
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.watch.disarm(&mut self.io.timers);
-            self.judge_deadlines(id);
+            self.judge_deadlines(id, |io| io.ask_send(id));
         }
     }
 
@@ -56,11 +56,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    /// A send that was called back has told how many bytes have left since it began.
+    /// The kernel has told how many bytes it took since the last send came home.
     fn judge_answer(&mut self, id: ConnId, bytes: usize) {
         let Some(conn) = self.io.conns.get(id) else { return };
         match conn.phase {
-            Phase::Open => self.judge_deadlines(id),
+            Phase::Open => self.judge_deadlines(id, |_| false),
             // The close timer has fired and wanted to know; progress has started it again by now.
             Phase::Flushing if conn.close_timer.is_none() && bytes == 0 => {
                 self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
@@ -69,18 +69,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    /// Ends a connection of which a deadline has passed, or waits for the next one.
-    fn judge_deadlines(&mut self, id: ConnId) {
+    /// Ends a connection of which a deadline has passed, or waits for the next one. What only the
+    /// kernel can say is asked first.
+    fn judge_deadlines(&mut self, id: ConnId, asks: impl FnOnce(&mut Io) -> bool) {
         let now_ms = self.io.clock.elapsed_ms();
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         let Some((due_ms, deadline)) = conn.watch.next(conn.phase) else { return };
         if due_ms > now_ms {
             return conn.watch.arm(id, conn.phase, &mut self.io.timers);
         }
-        // A send that waits says nothing before all of it has left.
-        if deadline.is_met_by_sending() && self.io.ask_send(id) {
-            return;
+        if !(deadline.is_met_by_sending() && asks(&mut self.io)) {
+            self.io.terminate(id, CloseReason::LimitExceeded(deadline.limit()));
         }
-        self.io.terminate(id, CloseReason::LimitExceeded(deadline.limit()));
     }
 }

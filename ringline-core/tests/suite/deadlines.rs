@@ -287,6 +287,31 @@ fn a_peer_that_reads_slowly_but_steadily_gets_everything() {
 }
 
 #[test]
+fn being_asked_how_far_it_has_come_costs_a_send_no_byte() {
+    // A time so short that a busy machine may miss it: whatever has arrived must be right.
+    on_every_kernel_with(
+        with(none().write_stall(ms(30))),
+        || Probe::new(FLOOD),
+        |world| {
+            let size = more_than_fits(world);
+            world.act(|probe, _| probe.size = size);
+            let (peer, id) = connect(world);
+            world.write_all(peer, b"!");
+            wait(world, "it is sent", |world| !world.handler().output.is_empty());
+            let mut received = read_slowly(world, peer, id);
+            if world.act(|_, cx| cx.is_open(id)) {
+                received.extend(world.read_exactly(peer, size - received.len()));
+                assert_eq!(received.len(), size);
+                leave(world, peer, id);
+            } else {
+                wait_over(world, peer);
+            }
+            assert_same(&received, &pattern(3, size)[..received.len()]);
+        },
+    );
+}
+
+#[test]
 fn a_closing_connection_whose_peer_reads_a_large_operation_slowly_is_not_cut_off() {
     on_every_kernel_with(
         with(none()).close_timeout(ms(40)),
