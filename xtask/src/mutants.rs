@@ -4,6 +4,7 @@
 //! to pass, because otherwise a red test would prove nothing. `docs/mutations.md` holds the rows that a run prints.
 
 mod copy;
+mod deadlines;
 mod edge;
 mod state;
 mod suite;
@@ -143,7 +144,7 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS)
+    state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS).chain(edge::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

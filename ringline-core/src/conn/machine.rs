@@ -128,3 +128,30 @@ fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
         Event::SendBroken(CloseReason::from_errno(errno))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Fd;
+
+    #[test]
+    fn a_cancel_that_found_nothing_may_be_repeated() {
+        let (mut stage, mut pool) = (Stage::new(4096).unwrap(), Pool::default());
+        let mut memory = Memory { stage: &mut stage, pool: &mut pool };
+        let failed = |errno| Outcome::Failed { errno, block: None };
+        for (outcome, is_final) in
+            [(Outcome::Done, true), (failed(libc::EALREADY), true), (failed(libc::ENOENT), false)]
+        {
+            let mut conn = Conn::new(Fd(0));
+            conn.phase = Phase::Open;
+            conn.watch.ask();
+            conn.ops.send_waits = true;
+            assert!(conn.recalls_send());
+            conn.ops.send_cancelled = true;
+            conn.ops.cancel_send = true;
+            let event = advance(&mut conn, &mut memory, Kind::CancelSend, outcome, false);
+            assert!(matches!(event, Event::Nothing) && !conn.ops.cancel_send);
+            assert_eq!(conn.recalls_send(), !is_final);
+        }
+    }
+}

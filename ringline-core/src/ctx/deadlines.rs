@@ -50,7 +50,6 @@ impl Io {
     }
 
     /// Bytes have arrived.
-    #[cold]
     pub(crate) fn watch_received(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.watch.heard();

@@ -158,7 +158,9 @@ fn the_time_of_a_message_stands_still_while_reading_is_paused() {
             world.write_all(peer, b"half");
             wait(world, "half a line is here", |world| world.metrics().bytes_received == 4);
             world.act(|probe, cx| probe.pause(cx, id));
-            assert_stays(world, id, ms(300));
+            assert_stays(world, id, ms(150));
+            world.write_all(peer, b"more");
+            assert_stays(world, id, ms(150));
             world.act(|probe, cx| probe.resume(cx, id));
             wait_limit(world, id, Limit::Read, ms(99));
             wait_over(world, peer);
@@ -549,8 +551,11 @@ fn deadlines_end_with_their_connection() {
             leave(world, peer, id);
             let (next, next_id) = connect(world);
             assert_eq!(next_id.row(), id.row(), "the row is used again");
-            assert!(world.act(|_, cx| cx.set_deadlines(next_id, none())));
+            world.act(|_, cx| assert!(cx.set_deadlines(next_id, none())));
             assert_stays(world, next_id, ms(300));
+            if world.handler().kernel == super::Kernel::Simulated {
+                assert_eq!(world.metrics().timers_fired, 1, "that of the second connection alone");
+            }
             leave(world, next, next_id);
             assert_serves(world);
         },
