@@ -15,6 +15,7 @@ mod limits;
 mod panics;
 mod probe;
 mod reading;
+mod stalls;
 mod time;
 mod writing;
 
