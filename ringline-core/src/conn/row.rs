@@ -151,7 +151,7 @@ impl Conn {
     /// Whether a send that waits for room is to come home before it is done: at a peer that has
     /// ended, because the kernel cannot wait there, and to tell how many bytes have left.
     pub(crate) fn recalls_send(&self) -> bool {
-        (self.has_ended || self.watch.asks()) && self.ops.send_waits && !self.ops.send_cancelled
+        self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended || self.watch.asks())
     }
 
     /// Whether there is nothing to do at all.

@@ -20,6 +20,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "            let _ = ctx::begin;",
     },
     Mutant {
+        name: "unpresented-has-no-deadline",
+        breaks: "Bytes that the handler is not shown yet, because it needs more, have no deadline.",
+        rules: "P51, FAULTS 63",
+        file: "worker/deliver.rs",
+        from: "            self.deliver_inbox(id);\n            self.watch_unread(id, 0);\n",
+        to: "            self.deliver_inbox(id);\n",
+    },
+    Mutant {
+        name: "resumed-has-no-deadline",
+        breaks: "After a pause, and for deadlines set late, what is unread already does not count.",
+        rules: "P51, P56",
+        file: "worker/deliver.rs",
+        from: "                self.deliver_end(id);\n                self.watch_unread(id, 0);\n",
+        to: "                self.deliver_end(id);\n",
+    },
+    Mutant {
         name: "time-runs-while-paused",
         breaks: "The time of a message goes on while the handler has paused reading.",
         rules: "P51",
