@@ -30,10 +30,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.deliver_inbox(id);
             self.watch_unread(id, 0);
         }
+        self.backend.release(lease);
         if hears {
             self.io.watch_received(id);
         }
-        self.backend.release(lease);
     }
 
     /// The peer has ended its direction. Data comes first, also what is only to be shown again.
