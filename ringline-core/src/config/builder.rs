@@ -5,6 +5,7 @@
 //! silence: a knob has the value that was set, or else its default.
 
 use super::{Config, ConfigError, PanicPolicy};
+use crate::conn::{Deadline, Deadlines};
 use std::time::Duration;
 
 const KIB: u64 = 1024;
@@ -270,6 +271,15 @@ impl ConfigBuilder {
         self
     }
 
+    /// How long the stages of each connection may take: see [`Deadlines`], which has 60 s for an
+    /// unfinished message and for a peer that takes nothing by default. Each is 1 ms to 24 days.
+    ///
+    /// Without them, peers that send half a message or read nothing hold a connection for ever.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.draft.deadlines = deadlines;
+        self
+    }
+
     /// After how long a turn takes place although nothing has happened, so that
     /// [`on_tick`](crate::EventHandler::on_tick) is called with
     /// [`interval`](crate::Tick::interval) set: from 1 ms up without a bound. By default `None`:
@@ -367,6 +377,12 @@ fn check_times(config: &Config) -> Result<(), ConfigError> {
     close_timeout.at_least(MILLISECOND)?;
     close_timeout.at_most(DAY)?;
     time!(config.linger).at_most(DAY)?;
+    for (knob, after) in config.deadlines.named() {
+        let Some(value) = after else { continue };
+        let deadline = Time { knob, value };
+        deadline.at_least(Deadline::SHORTEST)?;
+        deadline.at_most(Deadline::LONGEST)?;
+    }
     match config.tick_interval {
         Some(value) => Time { knob: "tick_interval", value }.at_least(MILLISECOND),
         None => Ok(()),

@@ -11,7 +11,7 @@ mod error;
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 
-use crate::conn::Limits;
+use crate::conn::{Deadlines, Limits};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ pub struct Config {
     accept_batch: u32,
     close_timeout: Duration,
     linger: Duration,
+    deadlines: Deadlines,
     tick_interval: Option<Duration>,
     panic_policy: PanicPolicy,
     raise_open_files: bool,
@@ -102,6 +103,7 @@ impl Default for Config {
             accept_batch: 32,
             close_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            deadlines: Deadlines::default(),
             tick_interval: None,
             panic_policy: PanicPolicy::CloseConnection,
             raise_open_files: true,
@@ -182,6 +184,10 @@ impl Config {
         self.linger
     }
 
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
     pub(crate) fn tick_interval(&self) -> Option<Duration> {
         self.tick_interval
     }
@@ -225,6 +231,7 @@ impl Display for Config {
             accept_batch,
             close_timeout,
             linger,
+            deadlines,
             tick_interval,
             panic_policy,
             raise_open_files,
@@ -244,6 +251,12 @@ impl Display for Config {
         write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
         write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
         write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        for (knob, after) in deadlines.named() {
+            match after {
+                Some(after) => write!(f, " {knob}={after:?}"),
+                None => write!(f, " {knob}=none"),
+            }?;
+        }
         match tick_interval {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
             None => write!(f, " tick_interval=none"),
@@ -275,8 +288,9 @@ mod tests {
              worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
              receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 \
              zero_copy_threshold=16384 forward_hold_bytes=262144 accept_batch=32 \
-             close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
-             raise_open_files=true connections_max=none connections_per_address=none"
+             close_timeout=30s linger=2s deadlines.first_byte=none deadlines.idle=none \
+             deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
+             tick_interval=none panic_policy=CloseConnection raise_open_files=true connections_max=none connections_per_address=none"
         );
     }
 
@@ -301,6 +315,7 @@ mod tests {
             .accept_batch(9)
             .close_timeout(Duration::from_millis(11))
             .linger(Duration::from_nanos(12))
+            .deadlines(Deadlines::none().idle(Duration::from_millis(14)))
             .tick_interval(Duration::from_millis(13))
             .panic_policy(PanicPolicy::StopWorker)
             .raise_open_files(false)
@@ -314,7 +329,8 @@ mod tests {
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
              stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 \
-             close_timeout=11ms linger=12ns tick_interval=13ms \
+             close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
+             deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
              connections_per_address=14"
         );

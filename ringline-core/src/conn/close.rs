@@ -28,6 +28,31 @@ pub enum Limit {
     },
     /// Closing made no progress for [`close_timeout`](crate::ConfigBuilder::close_timeout).
     CloseTimeout,
+    /// No byte came for [`first_byte`](crate::Deadlines::first_byte).
+    FirstByte,
+    /// Nothing was received or sent for [`idle`](crate::Deadlines::idle).
+    Idle,
+    /// A message was left unfinished for [`read`](crate::Deadlines::read).
+    Read,
+    /// The peer took nothing of what waited for [`write_stall`](crate::Deadlines::write_stall).
+    WriteStall,
+    /// Getting everything out took longer than [`drain`](crate::Deadlines::drain).
+    Drain,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Inbox { bytes } => return write!(f, "more than {bytes} unread bytes"),
+            Self::CloseTimeout => "closing made no progress in time",
+            Self::FirstByte => "no byte received in time",
+            Self::Idle => "idle for too long",
+            Self::Read => "a message was not finished in time",
+            Self::WriteStall => "the peer took nothing in time",
+            Self::Drain => "closing took too long",
+        };
+        f.write_str(text)
+    }
 }
 
 /// Why a connection ended, said once, in [`on_close`](crate::EventHandler::on_close).
@@ -113,10 +138,7 @@ impl fmt::Display for CloseReason {
                 write!(f, "closed by the peer with {unread} bytes left unread")
             }
             Self::PeerReset => f.write_str("reset by the peer"),
-            Self::LimitExceeded(Limit::Inbox { bytes }) => {
-                write!(f, "more than {bytes} unread bytes")
-            }
-            Self::LimitExceeded(Limit::CloseTimeout) => f.write_str("closing made no progress in time"),
+            Self::LimitExceeded(limit) => limit.fmt(f),
             Self::Shutdown => f.write_str("server shut down"),
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
             Self::ChainBroken { sent, of } => write!(f, "a chain broke after {sent} of {of} bytes"),

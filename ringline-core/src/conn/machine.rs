@@ -70,6 +70,8 @@ pub(crate) fn advance(
         }
         Kind::CancelSend => {
             conn.ops.cancel_send = false;
+            // One that found nothing has not ended the send, which may be in flight all the same.
+            conn.ops.send_cancelled &= !matches!(outcome, Outcome::Failed { errno: libc::ENOENT, .. });
             Event::Nothing
         }
         Kind::Close => {
@@ -172,4 +174,31 @@ fn release(conn: &mut Conn) -> Event {
     let released = conn.phase.on(PhaseEvent::Released);
     assert!(released, "only a closing connection is released");
     Event::Released
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Fd;
+
+    #[test]
+    fn a_cancel_that_found_nothing_may_be_repeated() {
+        let (mut stage, mut pool) = (Stage::new(4096).unwrap(), Pool::default());
+        let mut memory = Memory { stage: &mut stage, pool: &mut pool };
+        let failed = |errno| Outcome::Failed { errno };
+        for (outcome, is_final) in
+            [(Outcome::Done, true), (failed(libc::EALREADY), true), (failed(libc::ENOENT), false)]
+        {
+            let mut conn = Conn::new(Fd(0));
+            conn.phase = Phase::Open;
+            conn.watch.ask();
+            conn.ops.send_waits = true;
+            assert!(conn.recalls_send());
+            conn.ops.send_cancelled = true;
+            conn.ops.cancel_send = true;
+            let event = advance(&mut conn, &mut memory, Kind::CancelSend, outcome, false);
+            assert!(matches!(event, Event::Nothing) && !conn.ops.cancel_send);
+            assert_eq!(conn.recalls_send(), !is_final);
+        }
+    }
 }

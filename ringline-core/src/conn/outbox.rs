@@ -370,6 +370,11 @@ impl Outbox {
         self.lending > 0
     }
 
+    /// Whether nothing can be sent before the kernel has given memory back.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        matches!(self.flight, Flight::Short { .. })
+    }
+
     /// Whether nothing is queued and nothing is in flight.
     #[inline]
     pub(crate) fn is_idle(&self) -> bool {

@@ -1,7 +1,7 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, ConnId, Initiator, Outbox, Phase, PhaseEvent, Pressure};
+use super::{CloseReason, ConnId, Deadlines, Initiator, Outbox, Phase, PhaseEvent, Pressure, Watch};
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
@@ -73,6 +73,8 @@ pub(crate) struct Conn {
     pub(crate) retries: u8,
     /// Bounds the time that closing takes.
     pub(crate) close_timer: Option<TimerId>,
+    /// Its deadlines.
+    pub(crate) watch: Watch,
 }
 
 impl Conn {
@@ -101,6 +103,7 @@ impl Conn {
             retry_timer: None,
             retries: 0,
             close_timer: None,
+            watch: Watch::new(&Deadlines::none()),
         }
     }
 
@@ -165,12 +168,13 @@ impl Conn {
             && self.write_end == WriteEnd::Open
             && self.ops.recv == self.wants_recv()
             && self.outbox.pressure() == Pressure::Low
-            && !self.waits_in_vain()
+            && !self.recalls_send()
     }
 
-    /// Whether a send waits for room at a peer that has ended, which the kernel cannot do.
-    pub(crate) fn waits_in_vain(&self) -> bool {
-        self.has_ended && self.ops.send_waits && !self.ops.send_cancelled
+    /// Whether a send that waits for room is to come home before it is done: at a peer that has
+    /// ended, because the kernel cannot wait there, and to tell how many bytes have left.
+    pub(crate) fn recalls_send(&self) -> bool {
+        self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended || self.watch.asks())
     }
 
     /// Whether there is nothing to do at all.

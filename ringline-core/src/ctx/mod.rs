@@ -5,6 +5,7 @@
 
 mod chain;
 mod clock;
+mod deadlines;
 mod io;
 mod parts;
 mod sending;
@@ -13,11 +14,12 @@ pub use chain::Chain;
 pub use parts::Parts;
 
 pub(crate) use clock::Clock;
+pub(crate) use deadlines::begin;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
 
 use crate::buf::SendGuard;
-use crate::conn::{Accepted, CloseReason, ConnId, Rejected, SendError, TimerKey};
+use crate::conn::{Accepted, CloseReason, ConnId, Deadlines, Rejected, SendError, TimerKey};
 use crate::handler::EventHandler;
 use crate::timer::TimerId;
 use std::fmt;
@@ -205,6 +207,15 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// connection.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.io.cancel_timer(timer)
+    }
+
+    /// Replaces the [`Deadlines`] of one connection, which are at first those of
+    /// [`ConfigBuilder::deadlines`](crate::ConfigBuilder::deadlines). False if it is closing or gone.
+    ///
+    /// What runs already and has a deadline afterwards runs on since it began. A time below 1 ms
+    /// counts as 1 ms, and one above 24 days as 24 days.
+    pub fn set_deadlines(&mut self, id: ConnId, deadlines: Deadlines) -> bool {
+        self.io.set_deadlines(id, &deadlines)
     }
 
     /// The time as of this turn: read from the system's monotonic clock once, when first asked for.

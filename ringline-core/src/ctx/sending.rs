@@ -4,7 +4,7 @@ use super::chain::{Chain, Then};
 use super::io::Io;
 use super::parts::{Part, Parts};
 use crate::buf::{Body, Guard, Lease, Parcel, Piece, Pool, SendGuard};
-use crate::conn::{Accepted, CloseReason, ConnId, Pressure, Rejected, SendError, WriteEnd};
+use crate::conn::{Accepted, CloseReason, ConnId, Deadline, Pressure, Rejected, SendError, WriteEnd};
 
 /// Received bytes that a callback is looking at where the backend has them, so that they can be
 /// forwarded.
@@ -197,6 +197,7 @@ impl Io {
         if len > self.queued_limit - self.queued {
             self.shard.outbox_full.increment();
             if self.holds_reads && !std::mem::replace(&mut conn.is_starved, true) {
+                conn.watch.stop(Deadline::Read);
                 self.starved.push(id);
                 self.mark(id);
             }
@@ -213,6 +214,9 @@ impl Io {
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
             conn.is_held = self.holds_reads;
+            if conn.is_held {
+                conn.watch.stop(Deadline::Read);
+            }
             self.shard.outbox_high.increment();
         }
         let pressure = conn.outbox.pressure();
@@ -271,6 +275,7 @@ impl Io {
         fed.fed_by.push(source);
         if let Some(feeding) = self.conns.get_mut(source) {
             feeding.feeds += 1;
+            feeding.watch.stop(Deadline::Read);
             self.mark(source);
         }
     }

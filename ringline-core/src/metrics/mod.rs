@@ -61,7 +61,17 @@ macro_rules! metric_table {
             closed_limit: Counter = "ringline/closed/limit",
                 "Connections closed because they exceeded a limit.";
             closed_timeout: Counter = "ringline/closed/timeout",
-                "Connections closed because a deadline passed.";
+                "Connections closed because closing made no progress in time.";
+            closed_first_byte: Counter = "ringline/closed/first_byte",
+                "Connections closed because no first byte came in time.";
+            closed_idle: Counter = "ringline/closed/idle",
+                "Connections closed because nothing was received or sent for too long.";
+            closed_read: Counter = "ringline/closed/read",
+                "Connections closed because a message was not finished in time.";
+            closed_write_stall: Counter = "ringline/closed/write_stall",
+                "Connections closed because the peer took nothing of what waited in time.";
+            closed_drain: Counter = "ringline/closed/drain",
+                "Connections closed because their orderly close took too long.";
             closed_shutdown: Counter = "ringline/closed/shutdown",
                 "Connections closed because their worker stopped.";
             closed_error: Counter = "ringline/closed/error",

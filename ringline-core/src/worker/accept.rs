@@ -302,7 +302,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return None;
             }
         };
-        let id = self.io.conns.insert(Conn::new(fd)).ok()?;
+        let conn = Conn { watch: self.io.watch, ..Conn::new(fd) };
+        let id = self.io.conns.insert(conn).ok()?;
         self.io.tickets.keep(id.row(), ticket);
         Some(id)
     }
@@ -315,6 +316,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.shard.connections_active.add(1);
         self.publish_load();
         self.io.mark(id);
+        self.io.watch_open(id);
         self.open_handler(id);
     }
 

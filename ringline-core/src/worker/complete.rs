@@ -55,6 +55,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     // A closing connection whose peer takes bytes gets more time.
                     self.io.restart_close_timer(id, self.io.close_timeout);
                 }
+                self.watch_sent(id, bytes, is_whole);
                 if !is_whole {
                     self.fell_short(id, bytes);
                 }
@@ -133,6 +134,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             CloseReason::PeerReset => shard.closed_reset.increment(),
             CloseReason::LimitExceeded(Limit::CloseTimeout) => shard.closed_timeout.increment(),
             CloseReason::LimitExceeded(Limit::Inbox { .. }) => shard.closed_limit.increment(),
+            CloseReason::LimitExceeded(Limit::FirstByte) => shard.closed_first_byte.increment(),
+            CloseReason::LimitExceeded(Limit::Idle) => shard.closed_idle.increment(),
+            CloseReason::LimitExceeded(Limit::Read) => shard.closed_read.increment(),
+            CloseReason::LimitExceeded(Limit::WriteStall) => shard.closed_write_stall.increment(),
+            CloseReason::LimitExceeded(Limit::Drain) => shard.closed_drain.increment(),
             CloseReason::Shutdown | CloseReason::ShutdownDeadline => shard.closed_shutdown.increment(),
             CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
             CloseReason::ChainBroken { .. } | CloseReason::Failed { .. } => shard.closed_error.increment(),

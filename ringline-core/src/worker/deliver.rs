@@ -18,6 +18,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.phase != Phase::Open {
             return self.backend.release(lease);
         }
+        let hears = conn.watch.hears();
         let inbox = &self.inboxes[id.row()];
         if conn.delivers() && inbox.is_empty() && lease.len as usize >= inbox.need() {
             if let Some(consumed) = self.data_handler(id, &lease) {
@@ -27,8 +28,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
             self.deliver_inbox(id);
+            self.watch_unread(id, 0);
         }
         self.backend.release(lease);
+        if hears {
+            self.io.watch_received(id);
+        }
     }
 
     /// The peer has ended its direction. Data comes first, also what is only to be shown again.
@@ -83,6 +88,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     self.deliver_inbox(id);
                 }
                 self.deliver_end(id);
+                self.watch_unread(id, 0);
             }
         }
         self.spare = due;
@@ -143,6 +149,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if !self.io.is_open(id) {
             return;
         }
+        self.watch_unread(id, consumed.bytes);
         let inbox = &mut self.inboxes[id.row()];
         inbox.set_need(consumed.need);
         let is_over = inbox.len() > self.inbox_limit;

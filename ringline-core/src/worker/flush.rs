@@ -2,7 +2,8 @@
 
 use super::Worker;
 use crate::backend::{Backend, Full};
-use crate::conn::{CloseReason, Conn, ConnId, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::ctx;
 use crate::handler::EventHandler;
 use crate::op::{Kind, Op, UserData};
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.resets = true;
             conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
             self.io.mark(id);
-        } else {
+        } else if !self.io.ask_send(id) {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }
     }
@@ -84,6 +85,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
+            && !conn.ops.cancel_send
             && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended, &mut self.io.pool)
         {
             let user_data = UserData::new(Kind::Send, id.generation, id.row);
@@ -93,6 +95,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return Err(OutOfRoom);
             }
             conn.ops.send_waits = waits;
+            if waits {
+                ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
+            }
             // Something may hang on it: then say when it is done, even if nothing else happens.
             self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());
         }
@@ -111,7 +116,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
         // A send that waits for a peer that has ended would keep a thread of the kernel busy.
-        if self.io.conns.get(id).is_some_and(Conn::waits_in_vain) {
+        if self.io.conns.get(id).is_some_and(Conn::recalls_send) {
             self.cancel_send(id)?;
         }
         self.flush_join(id)

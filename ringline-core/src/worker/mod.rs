@@ -5,6 +5,7 @@
 
 mod accept;
 mod complete;
+mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
@@ -168,6 +169,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             match fired {
                 Fired::Worker(key) => self.timer_handler(key),
                 Fired::Conn(id, key) => self.fire_conn_timer(id, key),
+                Fired::Deadline(id) => self.deadline_fired(id),
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
                 Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),

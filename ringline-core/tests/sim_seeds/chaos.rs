@@ -1,6 +1,7 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
 use crate::dice::{self, Dice};
+use crate::limits::{Choice, Had};
 use ringline_core::{
     Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId,
     TimerKey,
@@ -45,6 +46,7 @@ pub(crate) struct Account {
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
+    had: Had,
     pub(crate) reason: Option<CloseReason>,
 }
 
@@ -52,6 +54,8 @@ pub(crate) struct Account {
 #[derive(Debug)]
 pub(crate) struct Chaos {
     pub(crate) dice: Dice,
+    /// The deadlines that a connection begins with.
+    choice: Choice,
     /// Per mille: how often a callback panics.
     panics: u64,
     pub(crate) accounts: BTreeMap<ConnId, Account>,
@@ -69,11 +73,12 @@ pub(crate) struct Chaos {
 }
 
 impl Chaos {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, choice: Choice) -> Self {
         let mut dice = Dice::new(seed);
         let panics = if dice.chance(300) { 3 } else { 0 };
         Self {
             dice,
+            choice,
             panics,
             accounts: BTreeMap::new(),
             closed: Vec::new(),
@@ -203,6 +208,7 @@ impl Chaos {
                     cx.pause_accepts();
                     self.is_paused = true;
                 }
+                40 => self.set_deadlines(cx, id),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -210,6 +216,15 @@ impl Chaos {
             }
         }
         self.maybe_panic();
+    }
+
+    fn set_deadlines(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
+        let choice = Choice::random(&mut self.dice, 400);
+        let is_open = cx.is_open(id);
+        assert_eq!(cx.set_deadlines(id, choice.deadlines), is_open, "only open connections have deadlines");
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.had.add(&choice);
+        }
     }
 
     fn cancel_one(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
@@ -252,7 +267,9 @@ impl EventHandler for Chaos {
             return Admit::Refuse;
         }
         self.maybe_panic();
-        assert!(self.accounts.insert(id, Account::default()).is_none(), "ids are unique");
+        let mut account = Account::default();
+        account.had.add(&self.choice);
+        assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
         self.ids.push(id);
         Admit::Accept(id)
     }
@@ -354,6 +371,7 @@ impl EventHandler for Chaos {
             assert_eq!(account.reported_bytes, account.accepted_bytes as u64);
         }
         assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
+        assert!(account.had.allows(reason), "{reason:?} without such a deadline");
         for (key, timer) in account.timers.drain(..) {
             self.armed.remove(&key);
             assert!(!cx.cancel_timer(timer), "timers end with their connection");

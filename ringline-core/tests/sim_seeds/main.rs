@@ -5,6 +5,7 @@
 
 mod chaos;
 mod dice;
+mod limits;
 mod run;
 
 use std::cell::Cell;

@@ -2,8 +2,9 @@
 
 use crate::chaos::{Account, Chaos, downstream, upstream};
 use crate::dice::{self, Dice};
+use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config};
+use ringline_core::{CloseReason, Config, Deadlines};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ pub(crate) struct Totals {
     connections: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
-    closed: [AtomicU64; 8],
+    closed: [AtomicU64; WAYS + KINDS],
     struck: [AtomicU64; Fault::ALL.len()],
     /// Connections turned away for each cause, and pauses of accepting.
     turned_away: [AtomicU64; 4],
@@ -79,7 +80,7 @@ fn linger(dice: &mut Dice) -> Duration {
     }
 }
 
-fn config(dice: &mut Dice, linger: Duration) -> Config {
+fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines) -> Config {
     let high = 600 + dice.below(3_000);
     let full = high + 6_000 + dice.below(20_000);
     let policy = Config::builder()
@@ -94,7 +95,8 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
         .stage_bytes(4096)
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
-        .linger(linger);
+        .linger(linger)
+        .deadlines(deadlines);
     let max = dice.chance(300).then(|| 1 + dice.below(8));
     let per_address = dice.chance(300).then(|| 1 + dice.below(max.unwrap_or(5)) as u32);
     let policy = policy.connections_max(max).connections_per_address(per_address);
@@ -106,8 +108,10 @@ fn config(dice: &mut Dice, linger: Duration) -> Config {
 pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let mut dice = Dice::new(!seed);
     let linger = linger(&mut dice);
-    let config = config(&mut dice, linger);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed));
+    let often = if dice.chance(300) { 300 } else { 0 };
+    let choice = Choice::random(&mut dice, often);
+    let config = config(&mut dice, linger, choice.deadlines);
+    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed, choice));
     if traced {
         world.enable_trace();
     }
@@ -298,7 +302,13 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
     }
 }
 
+/// How many ways to end there are beside deadlines.
+const WAYS: usize = 8;
+
 fn way(reason: CloseReason) -> usize {
+    if let Some(kind) = limits::kind(reason) {
+        return WAYS + kind;
+    }
     match reason {
         CloseReason::Closed => 0,
         CloseReason::Aborted => 1,

@@ -9,18 +9,20 @@
 
 mod accepting;
 mod audit;
+mod deadlines;
 mod echo;
 mod ending;
 mod limits;
 mod panics;
 mod probe;
 mod reading;
+mod stalls;
 mod time;
 mod writing;
 
 use probe::{Event, Probe};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx};
+use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx, Deadlines};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -114,9 +116,10 @@ impl Kernel {
     }
 }
 
-/// The configuration of most scenarios: peers that do not end are not waited for long.
+/// The configuration of most scenarios: peers that do not end are not waited for long, and others as
+/// long as it takes.
 fn base() -> ConfigBuilder {
-    Config::builder().linger(ms(40))
+    Config::builder().linger(ms(40)).deadlines(Deadlines::none())
 }
 
 /// Plays a scenario on every kernel, each time with a new handler.
