@@ -123,6 +123,20 @@ fn landed(
     errno: i32,
     parcel: Option<Box<Parcel>>,
 ) -> Event {
+    // By far the most frequent case: a staged send that went out whole.
+    if errno == 0 && conn.phase == Phase::Open && conn.outbox.complete_whole(bytes, memory.stage) {
+        return Event::Sent { bytes, is_whole: true, is_progress: false, fresh: 0 };
+    }
+    landed_otherwise(conn, memory, bytes, errno, parcel)
+}
+
+fn landed_otherwise(
+    conn: &mut Conn,
+    memory: &mut Memory<'_>,
+    bytes: usize,
+    errno: i32,
+    parcel: Option<Box<Parcel>>,
+) -> Event {
     let waited = std::mem::take(&mut conn.ops.send_waits);
     let was_cancelled = std::mem::take(&mut conn.ops.send_cancelled);
     let passing = match errno {

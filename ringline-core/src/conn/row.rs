@@ -136,16 +136,30 @@ impl Conn {
         Some(self.outbox.discard(stage, pool))
     }
 
+    /// Whether the handler may send.
+    #[inline]
+    pub(crate) fn takes_sends(&self) -> bool {
+        self.phase.takes_sends() && self.write_end == WriteEnd::Open
+    }
+
     /// Whether the handler is to see data now.
     #[inline]
     pub(crate) fn delivers(&self) -> bool {
-        let waits = self.is_held || self.is_starved || self.feeds > 0;
-        self.phase == Phase::Open && !self.is_paused && !waits
+        let waits = self.is_paused | self.is_held | self.is_starved | (self.feeds > 0);
+        self.phase == Phase::Open && !waits
     }
 
     /// Whether a receive should be armed.
     #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
+        // By far the most frequent case.
+        if self.delivers() && !self.is_stuffed {
+            return !self.has_ended;
+        }
+        self.wants_recv_all_the_same()
+    }
+
+    fn wants_recv_all_the_same(&self) -> bool {
         let open = match self.phase {
             Phase::Open => {
                 // One that is armed stays so until the socket refuses; none is armed anew.

@@ -64,7 +64,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let (handler, io) = (&mut self.handler, &mut self.io);
         io.presented = Presented::in_place(id, data, lease, may_hold);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        io.presented = Presented::default();
+        io.presented.end();
         let len = data.len();
         for lease in io.shared.drain(..) {
             self.backend.share(&lease);
@@ -79,7 +79,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let (handler, io) = (&mut self.handler, &mut self.io);
         io.presented = Presented::copied(id);
         let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        io.presented = Presented::default();
+        io.presented.end();
         self.judge(id, data.len(), unless_panic(result))
     }
 
