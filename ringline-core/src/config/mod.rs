@@ -52,6 +52,7 @@ pub struct Config {
     zero_copy_threshold: usize,
     forward_hold_bytes: usize,
     accept_batch: u32,
+    connect_timeout: Duration,
     close_timeout: Duration,
     linger: Duration,
     tick_interval: Option<Duration>,
@@ -100,6 +101,7 @@ impl Default for Config {
             zero_copy_threshold: 16 << 10,
             forward_hold_bytes: 256 << 10,
             accept_batch: 32,
+            connect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
             tick_interval: None,
@@ -174,6 +176,10 @@ impl Config {
         self.accept_batch
     }
 
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         self.close_timeout
     }
@@ -223,6 +229,7 @@ impl Display for Config {
             zero_copy_threshold,
             forward_hold_bytes,
             accept_batch,
+            connect_timeout,
             close_timeout,
             linger,
             tick_interval,
@@ -243,6 +250,7 @@ impl Display for Config {
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
         write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
         write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
+        write!(f, " connect_timeout={connect_timeout:?}")?;
         write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
         match tick_interval {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
@@ -275,7 +283,7 @@ mod tests {
              worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
              receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 \
              zero_copy_threshold=16384 forward_hold_bytes=262144 accept_batch=32 \
-             close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
+             connect_timeout=10s close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
              raise_open_files=true connections_max=none connections_per_address=none"
         );
     }
@@ -299,6 +307,7 @@ mod tests {
             .zero_copy_threshold(5001)
             .forward_hold_bytes(5002)
             .accept_batch(9)
+            .connect_timeout(Duration::from_millis(10))
             .close_timeout(Duration::from_millis(11))
             .linger(Duration::from_nanos(12))
             .tick_interval(Duration::from_millis(13))
@@ -314,7 +323,7 @@ mod tests {
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
              stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 \
-             close_timeout=11ms linger=12ns tick_interval=13ms \
+             connect_timeout=10ms close_timeout=11ms linger=12ns tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
              connections_per_address=14"
         );

@@ -28,6 +28,8 @@ pub enum Limit {
     },
     /// Closing made no progress for [`close_timeout`](crate::ConfigBuilder::close_timeout).
     CloseTimeout,
+    /// The peer did not answer within [`connect_timeout`](crate::ConfigBuilder::connect_timeout).
+    ConnectTimeout,
 }
 
 /// Why a connection ended, said once, in [`on_close`](crate::EventHandler::on_close).
@@ -66,6 +68,12 @@ pub enum CloseReason {
     },
     /// A callback for this connection panicked, or consumed more bytes than there were.
     HandlerPanicked,
+    /// A connection that the handler asked for with [`connect`](crate::Ctx::connect) was not made: no
+    /// peer took it, or there was no socket for it.
+    ConnectFailed {
+        /// The error number, as in `errno(3)`: `ECONNREFUSED`, `EHOSTUNREACH`, `EMFILE` and so on.
+        errno: i32,
+    },
     /// The kernel reported an error.
     Failed {
         /// The error number, as in `errno(3)`.
@@ -90,7 +98,7 @@ impl CloseReason {
             | Self::HandlerPanicked => Initiator::Local,
             Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
             Self::LimitExceeded(_) => Initiator::Limit,
-            Self::ChainBroken { .. } | Self::Failed { .. } => Initiator::System,
+            Self::ChainBroken { .. } | Self::ConnectFailed { .. } | Self::Failed { .. } => Initiator::System,
         }
     }
 
@@ -117,10 +125,14 @@ impl fmt::Display for CloseReason {
                 write!(f, "more than {bytes} unread bytes")
             }
             Self::LimitExceeded(Limit::CloseTimeout) => f.write_str("closing made no progress in time"),
+            Self::LimitExceeded(Limit::ConnectTimeout) => f.write_str("the peer did not answer in time"),
             Self::Shutdown => f.write_str("server shut down"),
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
             Self::ChainBroken { sent, of } => write!(f, "a chain broke after {sent} of {of} bytes"),
             Self::HandlerPanicked => f.write_str("handler panicked"),
+            Self::ConnectFailed { errno } => {
+                write!(f, "could not connect: {}", io::Error::from_raw_os_error(*errno))
+            }
             Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

@@ -1,6 +1,7 @@
 //! The state of one connection: plain data, no I/O and no user code.
 
 mod close;
+mod dial;
 mod id;
 mod inbox;
 pub(crate) mod machine;
@@ -13,6 +14,7 @@ mod table;
 mod timers;
 
 pub use close::{CloseReason, Initiator, Limit};
+pub use dial::{ConnectError, NotConnected};
 pub use id::ConnId;
 pub use send::{Accepted, Pressure, Rejected, SendError, SendFailure, Sent};
 pub use timers::TimerKey;

@@ -32,6 +32,9 @@ pub(crate) struct Io {
     pub(crate) holds_reads: bool,
     pub(crate) close_timeout: Duration,
     pub(crate) linger: Duration,
+    pub(crate) connect_timeout: Duration,
+    /// No new connections any more.
+    pub(crate) is_ending: bool,
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
@@ -67,6 +70,8 @@ impl Io {
             holds_reads: config.holds_reads(),
             close_timeout: config.close_timeout(),
             linger: config.linger(),
+            connect_timeout: config.connect_timeout(),
+            is_ending: false,
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
             starved: Vec::new(),
@@ -102,7 +107,10 @@ impl Io {
 
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.close(reason) {
+        if conn.phase == Phase::Connecting {
+            // Nothing is queued that could go out first.
+            self.terminate(id, reason);
+        } else if conn.close(reason) {
             self.restart_close_timer(id, self.close_timeout);
             self.mark(id);
         }

@@ -9,6 +9,7 @@
 
 mod accepting;
 mod audit;
+mod connecting;
 mod echo;
 mod ending;
 mod limits;
