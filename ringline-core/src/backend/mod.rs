@@ -6,15 +6,16 @@
 //! socket after its close, and no close before everything else of that socket has completed, but for
 //! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact
 //! tag of its target; every lease comes back exactly once; staged bytes are left alone until their
-//! send has completed. A descriptor's number is handed out again only behind
+//! send has completed. A descriptor's number is handed out by an accept again only behind
 //! the completion of the close that freed it. The simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Op, UserData};
+use crate::op::{Completion, Fd, Op, UserData};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -34,6 +35,9 @@ pub(crate) struct Full(pub(crate) Op);
 
 /// A kernel: takes operations, gives completions.
 pub(crate) trait Backend {
+    /// Makes a socket that can be connected to `address`, or says why not, with a positive errno.
+    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32>;
+
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;
 

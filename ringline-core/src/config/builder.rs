@@ -249,6 +249,16 @@ impl ConfigBuilder {
         self
     }
 
+    /// How long a connection that the handler has [asked for](crate::Ctx::connect) may take to be made:
+    /// 1 ms to a day, by default 10 s. Then it is given up with
+    /// [`LimitExceeded`](crate::CloseReason::LimitExceeded).
+    ///
+    /// The kernel repeats a connect that is not answered for some two minutes before it gives up.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.draft.connect_timeout = timeout;
+        self
+    }
+
     /// How long a closing connection may make no progress before it is aborted with
     /// [`LimitExceeded`](crate::CloseReason::LimitExceeded): 1 ms to a day, by default 30 s.
     ///
@@ -373,9 +383,10 @@ fn check_ring(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_times(config: &Config) -> Result<(), ConfigError> {
-    let close_timeout = time!(config.close_timeout);
-    close_timeout.at_least(MILLISECOND)?;
-    close_timeout.at_most(DAY)?;
+    for timeout in [time!(config.connect_timeout), time!(config.close_timeout)] {
+        timeout.at_least(MILLISECOND)?;
+        timeout.at_most(DAY)?;
+    }
     time!(config.linger).at_most(DAY)?;
     for (knob, after) in config.deadlines.named() {
         let Some(value) = after else { continue };

@@ -28,6 +28,8 @@ pub enum Limit {
     },
     /// Closing made no progress for [`close_timeout`](crate::ConfigBuilder::close_timeout).
     CloseTimeout,
+    /// The peer did not answer within [`connect_timeout`](crate::ConfigBuilder::connect_timeout).
+    ConnectTimeout,
     /// No byte came for [`first_byte`](crate::Deadlines::first_byte).
     FirstByte,
     /// Nothing was received or sent for [`idle`](crate::Deadlines::idle).
@@ -50,6 +52,7 @@ impl fmt::Display for Limit {
             Self::Read => "a message was not finished in time",
             Self::WriteStall => "the peer took nothing in time",
             Self::Drain => "closing took too long",
+            Self::ConnectTimeout => "the peer did not answer in time",
         };
         f.write_str(text)
     }
@@ -91,6 +94,12 @@ pub enum CloseReason {
     },
     /// A callback for this connection panicked, or consumed more bytes than there were.
     HandlerPanicked,
+    /// A connection that the handler asked for with [`connect`](crate::Ctx::connect) was not made: no
+    /// peer took it, or there was no socket for it.
+    ConnectFailed {
+        /// The error number, as in `errno(3)`: `ECONNREFUSED`, `EHOSTUNREACH`, `EMFILE` and so on.
+        errno: i32,
+    },
     /// The kernel reported an error.
     Failed {
         /// The error number, as in `errno(3)`.
@@ -115,7 +124,7 @@ impl CloseReason {
             | Self::HandlerPanicked => Initiator::Local,
             Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
             Self::LimitExceeded(_) => Initiator::Limit,
-            Self::ChainBroken { .. } | Self::Failed { .. } => Initiator::System,
+            Self::ChainBroken { .. } | Self::ConnectFailed { .. } | Self::Failed { .. } => Initiator::System,
         }
     }
 
@@ -143,6 +152,9 @@ impl fmt::Display for CloseReason {
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
             Self::ChainBroken { sent, of } => write!(f, "a chain broke after {sent} of {of} bytes"),
             Self::HandlerPanicked => f.write_str("handler panicked"),
+            Self::ConnectFailed { errno } => {
+                write!(f, "could not connect: {}", io::Error::from_raw_os_error(*errno))
+            }
             Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

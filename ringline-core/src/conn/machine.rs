@@ -9,6 +9,8 @@ use crate::op::{Kind, Outcome};
 #[derive(Debug)]
 pub(crate) enum Event {
     Nothing,
+    /// The peer has answered.
+    Connected,
     /// Bytes arrived.
     Received(Lease),
     /// The peer has ended its direction.
@@ -56,6 +58,11 @@ pub(crate) fn advance(
     match kind {
         Kind::Recv => received(conn, outcome, more),
         Kind::Send => sent(conn, memory, outcome),
+        Kind::Connect => connected(conn, &outcome),
+        Kind::CancelConnect => {
+            conn.ops.cancel_connect = false;
+            Event::Nothing
+        }
         Kind::Reset => {
             conn.ops.reset = false;
             Event::Nothing
@@ -79,6 +86,17 @@ pub(crate) fn advance(
             release(conn)
         }
         kind => unreachable!("{kind:?} is no operation of a connection"),
+    }
+}
+
+/// The connect is over. One that nobody wants any more leaves a socket that is closed in any case.
+fn connected(conn: &mut Conn, outcome: &Outcome) -> Event {
+    conn.ops.connect = false;
+    match outcome {
+        _ if conn.phase != Phase::Connecting => Event::Nothing,
+        Outcome::Done => Event::Connected,
+        Outcome::Failed { errno } => Event::Broken(CloseReason::ConnectFailed { errno: *errno }),
+        outcome => unreachable!("a connect does not complete with {outcome:?}"),
     }
 }
 

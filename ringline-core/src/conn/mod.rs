@@ -2,6 +2,7 @@
 
 mod close;
 mod deadlines;
+mod dial;
 mod id;
 mod inbox;
 pub(crate) mod machine;
@@ -16,6 +17,7 @@ mod watch;
 
 pub use close::{CloseReason, Initiator, Limit};
 pub use deadlines::Deadlines;
+pub use dial::{ConnectError, NotConnected};
 pub use id::ConnId;
 pub use send::{Accepted, Pressure, Rejected, SendError, SendFailure, Sent};
 pub use timers::TimerKey;

@@ -5,6 +5,7 @@ use super::{CloseReason, ConnId, Deadlines, Initiator, Outbox, Phase, PhaseEvent
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
+use std::net::SocketAddr;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(crate) enum WriteEnd {
 /// Operations in flight, apart from the outbox's own. True from submission to the last completion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ops {
+    pub(crate) connect: bool,
+    pub(crate) cancel_connect: bool,
+    /// The connect was cancelled already; one cancel is enough.
+    pub(crate) connect_cancelled: bool,
     pub(crate) recv: bool,
     pub(crate) cancel_recv: bool,
     pub(crate) cancel_send: bool,
@@ -38,6 +43,10 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) write_end: WriteEnd,
     pub(crate) ops: Ops,
+    /// Where to connect to, until that operation is on its way.
+    pub(crate) dials: Option<Box<SocketAddr>>,
+    /// The handler was told that it is open.
+    pub(crate) was_open: bool,
     /// The handler paused reading.
     pub(crate) is_paused: bool,
     /// Reading waits for the outbox to come down.
@@ -71,7 +80,7 @@ pub(crate) struct Conn {
     /// When to try again to send to a peer that has ended, and how many times that was in vain.
     pub(crate) retry_timer: Option<TimerId>,
     pub(crate) retries: u8,
-    /// Bounds the time that closing takes.
+    /// Bounds the time that connecting takes, and later the time that closing takes.
     pub(crate) close_timer: Option<TimerId>,
     /// Its deadlines.
     pub(crate) watch: Watch,
@@ -84,6 +93,8 @@ impl Conn {
             phase: Phase::Arriving,
             write_end: WriteEnd::Open,
             ops: Ops::default(),
+            dials: None,
+            was_open: false,
             is_paused: false,
             is_held: false,
             is_starved: false,
@@ -105,6 +116,12 @@ impl Conn {
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
         }
+    }
+
+    /// A connection to be made, without a socket yet.
+    pub(crate) fn dialing(address: SocketAddr) -> Self {
+        let dials = Some(Box::new(address));
+        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE) }
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.
@@ -200,7 +217,9 @@ impl Conn {
     /// Whether nothing of this connection is in flight.
     pub(crate) fn is_joined(&self) -> bool {
         let ops = self.ops;
-        !ops.recv
+        !ops.connect
+            && !ops.cancel_connect
+            && !ops.recv
             && !ops.cancel_recv
             && !ops.cancel_send
             && !ops.reset

@@ -21,6 +21,8 @@ pub(crate) enum Fired {
     CloseTimeout(ConnId),
     /// A deadline of this connection may have passed.
     Deadline(ConnId),
+    /// A peer was to answer by now.
+    ConnectTimeout(ConnId),
     /// A socket that was full may have room again.
     SendAgain(ConnId),
     /// A listener may accept again.

@@ -34,6 +34,9 @@ pub(crate) struct Io {
     pub(crate) linger: Duration,
     /// The deadlines that a new connection begins with.
     pub(crate) watch: Watch,
+    pub(crate) connect_timeout: Duration,
+    /// No new connections any more.
+    pub(crate) is_ending: bool,
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
@@ -70,6 +73,8 @@ impl Io {
             close_timeout: config.close_timeout(),
             linger: config.linger(),
             watch: Watch::new(config.deadlines()),
+            connect_timeout: config.connect_timeout(),
+            is_ending: false,
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
             starved: Vec::new(),
@@ -105,7 +110,10 @@ impl Io {
 
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.close(reason) {
+        if conn.phase == Phase::Connecting {
+            // Nothing is queued that could go out first.
+            self.terminate(id, reason);
+        } else if conn.close(reason) {
             self.restart_close_timer(id, self.close_timeout);
             self.watch_closing(id);
             self.mark(id);

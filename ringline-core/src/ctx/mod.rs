@@ -6,6 +6,7 @@
 mod chain;
 mod clock;
 mod deadlines;
+mod dialing;
 mod io;
 mod parts;
 mod sending;
@@ -23,7 +24,6 @@ use crate::conn::{Accepted, CloseReason, ConnId, Deadlines, Rejected, SendError,
 use crate::handler::EventHandler;
 use crate::timer::TimerId;
 use std::fmt;
-use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 /// Where a handler runs.
@@ -41,12 +41,13 @@ pub struct Seat {
 /// The worker, as a callback sees it.
 pub struct Ctx<'a, H: EventHandler> {
     io: &'a mut Io,
-    handler: PhantomData<fn(&mut H)>,
+    /// The states of connections that the callback has asked for.
+    parked: &'a mut Vec<(ConnId, H::Conn)>,
 }
 
 impl<'a, H: EventHandler> Ctx<'a, H> {
-    pub(crate) fn new(io: &'a mut Io) -> Self {
-        Self { io, handler: PhantomData }
+    pub(crate) fn new(io: &'a mut Io, parked: &'a mut Vec<(ConnId, H::Conn)>) -> Self {
+        Self { io, parked }
     }
 
     /// Queues a copy of `bytes` for a connection, behind everything sent before. All of it is
@@ -123,8 +124,9 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
 
     /// Closes a connection in order: everything sent goes out, then our direction ends, then the
     /// peer gets [`linger`](crate::ConfigBuilder::linger) to end its own. Data that still arrives
-    /// is dropped. Does nothing if the connection is closing, gone, or not open yet: in
-    /// [`on_accept`](EventHandler::on_accept) the answer is [`Admit::Refuse`](crate::Admit::Refuse).
+    /// is dropped. Gives up a connection that is not made yet. Does nothing if the connection is
+    /// closing or gone; in [`on_accept`](EventHandler::on_accept) the answer is
+    /// [`Admit::Refuse`](crate::Admit::Refuse).
     pub fn close(&mut self, id: ConnId) {
         self.io.close(id, CloseReason::Closed);
     }

@@ -46,6 +46,10 @@ macro_rules! metric_table {
                 "Send operations that completed with an error.";
             connections_accepted: Counter = "ringline/connections/accepted",
                 "Connections accepted from listeners.";
+            connects: Counter = "ringline/connects",
+                "Connections that were made to a peer.";
+            connects_failed: Counter = "ringline/connects/failed",
+                "Connections to a peer that were not made, for whatever reason.";
             connections_refused: Counter = "ringline/connections/refused",
                 "Connections turned away by a limit or by the handler.";
             connections_active: Gauge = "ringline/connections/active",

@@ -310,7 +310,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     fn open(&mut self, id: ConnId, state: H::Conn) {
         self.users[id.row()] = Some(state);
-        let opened = self.io.conns.get_mut(id).is_some_and(|conn| conn.phase.on(PhaseEvent::Admitted));
+        let opened = self.io.conns.get_mut(id).is_some_and(|conn| {
+            conn.was_open = true;
+            conn.phase.on(PhaseEvent::Admitted)
+        });
         assert!(opened, "an arriving connection opens");
         self.io.shard.connections_accepted.increment();
         self.io.shard.connections_active.add(1);

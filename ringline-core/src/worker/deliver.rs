@@ -85,6 +85,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         for id in due.drain(..) {
             if let Some(conn) = self.io.conns.get_mut(id) {
                 conn.is_due = false;
+                if conn.phase == Phase::Closed {
+                    self.released(id);
+                    continue;
+                }
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 self.report_sent(id);
                 if redeliver {

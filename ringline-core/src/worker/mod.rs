@@ -5,6 +5,7 @@
 
 mod accept;
 mod complete;
+mod connect;
 mod deadlines;
 mod deliver;
 mod dispatch;
@@ -31,6 +32,8 @@ pub(crate) struct Worker<H: EventHandler, B> {
     pub(crate) backend: B,
     users: Vec<Option<H::Conn>>,
     inboxes: Vec<Inbox>,
+    /// States of connections that the callback which runs has asked for.
+    parked: Vec<(ConnId, H::Conn)>,
     pub(crate) io: Io,
     acceptor: Acceptor,
     shutdown: Shutdown,
@@ -66,6 +69,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
+            parked: Vec::new(),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),
@@ -171,6 +175,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::Conn(id, key) => self.fire_conn_timer(id, key),
                 Fired::Deadline(id) => self.deadline_fired(id),
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
+                Fired::ConnectTimeout(id) => self.connect_timed_out(id),
                 Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What all runs together have seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Totals {
     turns: AtomicU64,
     connections: AtomicU64,
@@ -21,6 +21,20 @@ pub(crate) struct Totals {
     struck: [AtomicU64; Fault::ALL.len()],
     /// Connections turned away for each cause, and pauses of accepting.
     turned_away: [AtomicU64; 4],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            turns: AtomicU64::default(),
+            connections: AtomicU64::default(),
+            sent: AtomicU64::default(),
+            received: AtomicU64::default(),
+            closed: Default::default(),
+            struck: std::array::from_fn(|_| AtomicU64::default()),
+            turned_away: Default::default(),
+        }
+    }
 }
 
 impl Totals {

@@ -9,6 +9,7 @@
 
 mod accepting;
 mod audit;
+mod connecting;
 mod deadlines;
 mod echo;
 mod ending;

@@ -24,6 +24,10 @@ impl Uring {
             Kind::Recv => self.lift_recv(cqe),
             Kind::Parcel => return self.parcels.lift(tag.row, cqe, proof),
             Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
+            Kind::Connect => {
+                self.in_flight.drop_target(tag.row, proof?);
+                done_or_failed(cqe.result)
+            }
             Kind::Wake => {
                 self.is_wake_armed = more;
                 Outcome::Done
@@ -35,6 +39,7 @@ impl Uring {
             | Kind::CancelRecv
             | Kind::CancelSend
             | Kind::CancelAccept
+            | Kind::CancelConnect
             | Kind::Orphan => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })

@@ -21,7 +21,7 @@ pub use probe::Capabilities;
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
 use crate::config::Config;
-use crate::op::{Completion, Kind, Op, UserData};
+use crate::op::{Completion, Fd, Kind, Op, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
 use descriptors::Descriptors;
@@ -30,6 +30,7 @@ use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,6 +165,10 @@ impl Uring {
 }
 
 impl Backend for Uring {
+    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
+        self.descriptors.dial(address).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
     #[inline]
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
         // A chain goes in whole: its links must not be told apart.
