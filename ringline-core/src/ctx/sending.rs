@@ -148,17 +148,18 @@ impl Io {
     /// Sends received bytes on. They stay where they are if they are what the callback was given.
     pub(crate) fn forward(&mut self, to: ConnId, data: &[u8]) -> Result<Accepted, SendError> {
         let offset = if data.len() < FORWARD_BYTES_MIN { None } else { self.presented.find(data) };
-        let accepted = match offset {
-            Some(offset) => self.hold(to, offset, data)?,
-            None => self.send(to, data)?,
+        let sent = match offset {
+            Some(offset) => self.hold(to, offset, data),
+            None => self.send(to, data),
         };
-        if accepted.pressure == Pressure::High
-            && self.holds_reads
+        // The source waits if the outbox is high, and all the more if it has no room at all.
+        if self.holds_reads
             && let Some(source) = self.presented.source
+            && self.conns.get(to).is_some_and(|conn| conn.outbox.pressure() == Pressure::High)
         {
             self.feed(source, to);
         }
-        Ok(accepted)
+        sent
     }
 
     /// Lets everybody read on who waits for this connection's outbox.
