@@ -60,6 +60,9 @@ pub(crate) trait Backend {
     /// Whether there are so many receive buffers left that some can be kept for a while.
     fn has_spare_buffers(&self) -> bool;
 
+    /// How many receive buffers are used up and not all released.
+    fn buffers_held(&self) -> usize;
+
     /// Whether a send that does not wait has not been reported.
     fn has_silent(&self) -> bool;
 

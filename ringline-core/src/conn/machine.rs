@@ -65,6 +65,11 @@ pub(crate) fn advance(
         }
         Kind::Reset => {
             conn.ops.reset = false;
+            if let Outcome::Failed { errno } = outcome {
+                log::warn!(
+                    "a connection could not be reset (errno {errno}); its peer may keep memory for long"
+                );
+            }
             Event::Nothing
         }
         Kind::Shutdown => {

@@ -104,6 +104,10 @@ macro_rules! metric_table {
                 "Zero-copy sends of which the kernel reported that it had copied the bytes after all.";
             chains: Counter = "ringline/chains",
                 "Chains that were accepted.";
+            buffers_held: Gauge = "ringline/buffers/held",
+                "Receive buffers that are full and not back with the kernel.";
+            pool_lent: Gauge = "ringline/pool/lent",
+                "Blocks and parcels that are queued or with the kernel.";
             forwards_held: Counter = "ringline/forwards/held",
                 "Stretches of received bytes that were forwarded without being copied.";
             refused_full: Counter = "ringline/refused/full",

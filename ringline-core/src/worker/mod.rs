@@ -204,6 +204,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         shard.turns.increment();
         shard.completions.add(completions as u64);
         shard.turn_completions.record(completions as u64);
+        shard.buffers_held.set(self.backend.buffers_held() as i64);
+        shard.pool_lent.set(self.io.pool.lent() as i64);
         let overflows = self.backend.overflows();
         if overflows != self.overflows_seen {
             shard.completions_overflowed.add(overflows - self.overflows_seen);

@@ -267,6 +267,10 @@ impl Backend for Sim {
         self.buffers.has_spare()
     }
 
+    fn buffers_held(&self) -> usize {
+        self.buffers.held()
+    }
+
     fn has_silent(&self) -> bool {
         let is_silent = |op: &Op| matches!(op, Op::SendNow { .. } | Op::Send { waits: false, .. });
         self.posts.has_staged() || self.queue.iter().any(|entry| is_silent(&entry.op))

@@ -27,6 +27,11 @@ impl<T> Lent<T> {
         Self(ManuallyDrop::new(value))
     }
 
+    /// To be looked at only; the kernel reads it, too.
+    pub(super) fn peek(&self) -> &T {
+        &self.0
+    }
+
     pub(super) fn reclaim(self, _: Final) -> T {
         ManuallyDrop::into_inner(self.0)
     }

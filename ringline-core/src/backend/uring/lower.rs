@@ -57,17 +57,17 @@ impl Uring {
         let address = |lease: &Lease| buffers.bytes(lease).as_ptr();
         let kind_of_fd = descriptors.flags(fd);
         if waits {
-            parcels.lend(tag, fd, parcel, address, |entry, flags| {
+            let (slot, links) = parcels.lend(tag, parcel, ring.position(), address);
+            for entry in (0..links).filter_map(|at| parcels.entry(slot, fd, at)) {
                 in_flight.begin();
                 // SAFETY: the entry names bytes and lists that `parcels` has been lent and gives back
-                // only for the last completion; the bytes of leases stay the backend's, whose
-                // buffers outlive every operation.
-                unsafe { ring.push(&entry.flags(flags | kind_of_fd)) };
-            });
+                // only when every entry of the parcel is done; the bytes of leases stay the backend's,
+                // whose buffers outlive every operation.
+                unsafe { ring.push(&entry.flags(kind_of_fd)) };
+            }
             return;
         }
-        let len = parcel.len();
-        let (load, entry) = parcels.lend_briefly(fd, parcel, address);
+        let (load, entry, len) = parcels.lend_briefly(fd, parcel, address);
         let complaint = staged.add(user_data, len, ring.position(), Some(load));
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS | kind_of_fd).user_data(complaint.bits());
         // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry. Until then
@@ -109,10 +109,10 @@ impl Uring {
             }
             Op::Reset { fd } => self.lower_reset(fd),
             Op::Cancel { target } => {
-                // A send in flight goes by bits of the backend's own, and so do all links of a chain.
+                // A send in flight goes by bits of the backend's own.
                 let send = target.decode().filter(|tag| tag.kind == Kind::Send);
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
-                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits()).all()).build()
+                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
             Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
         };

@@ -147,12 +147,13 @@ impl Uring {
         } else {
             self.staged.settle(self.ring.consumed());
         }
+        self.parcels.consumed(self.ring.consumed());
     }
 
     /// Asks everything to end and waits, for a bounded time, until it has.
     fn bring_home(&mut self) -> bool {
         let until = Instant::now() + TEARDOWN;
-        while self.in_flight.live() > 0 && Instant::now() < until {
+        while self.is_busy() && Instant::now() < until {
             self.ring.cancel_all();
             if self.ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
                 return false;
@@ -160,7 +161,12 @@ impl Uring {
             self.reap();
             while self.next().is_some() {}
         }
-        self.in_flight.live() == 0
+        !self.is_busy()
+    }
+
+    /// Whether the kernel has, or is about to be given, anything of ours.
+    fn is_busy(&self) -> bool {
+        self.in_flight.live() > 0 || !self.staged.is_empty()
     }
 }
 
@@ -220,6 +226,11 @@ impl Backend for Uring {
     #[inline]
     fn has_spare_buffers(&self) -> bool {
         self.buffers.has_spare()
+    }
+
+    #[inline]
+    fn buffers_held(&self) -> usize {
+        self.buffers.held()
     }
 
     #[inline]
