@@ -100,8 +100,8 @@ impl Descriptors {
 impl Drop for Descriptors {
     fn drop(&mut self) {
         for &fd in &self.open {
-            // SAFETY: `dial` made this descriptor, or the kernel handed it out to an accept of ours;
-            // nobody else was told of it except as a number, and no close of it was submitted.
+            // SAFETY: this descriptor came from `dial` or from an accept of ours, nobody else was told
+            // of it except as a number, and no close of it was submitted.
             drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         }
     }
