@@ -1,13 +1,13 @@
 //! The contract between the core and a kernel.
 //!
-//! A backend promises: an operation that was taken completes, once or (with `more`) several times;
-//! the last completion hands back everything the operation owned; nothing completes after its last
+//! A backend promises: an operation that was taken completes, once or (with `more`) several times; the
+//! last completion hands back everything the operation owned; nothing completes after its last
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
 //! socket after its close, and no close before everything else of that socket has completed, but for
 //! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact
-//! tag of its target; every lease comes back exactly once; staged bytes are left alone until their
-//! send has completed. A descriptor's number is handed out by an accept again only behind
-//! the completion of the close that freed it. The simulated kernel asserts the core's half.
+//! tag of its target; every lease comes back exactly once; staged bytes are left alone until their send
+//! has completed. A descriptor's number is handed out by an accept again only behind the completion of
+//! the close that freed it. The simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
 pub(crate) mod uring;

@@ -3,11 +3,14 @@
 use crate::dice::{self, Dice};
 use crate::limits::{Choice, Had};
 use ringline_core::{
-    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent, Tick, TimerId,
-    TimerKey,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
+    SendError, Sent, Tick, TimerId, TimerKey,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The stream a server sends to the peer with this number.
@@ -50,6 +53,9 @@ pub(crate) struct Account {
     pub(crate) reason: Option<CloseReason>,
 }
 
+/// The state of a connection: whose it is, once that is known.
+type Badge = Rc<Cell<Option<ConnId>>>;
+
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Chaos {
@@ -66,6 +72,8 @@ pub(crate) struct Chaos {
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub(crate) ticks: u64,
+    /// How many connections it has asked for.
+    pub(crate) connects: u64,
     pub(crate) is_ending: bool,
     is_calm: bool,
     pub(crate) is_paused: bool,
@@ -86,6 +94,7 @@ impl Chaos {
             armed: BTreeMap::new(),
             next_key: 0,
             ticks: 0,
+            connects: 0,
             is_ending: false,
             is_calm: false,
             is_paused: false,
@@ -118,6 +127,30 @@ impl Chaos {
             }
             Err(SendError::Gone) => assert!(account.is_over, "a connection is there until on_close"),
             Err(_) => {}
+        }
+    }
+
+    /// Asks for a connection, now and then to where nobody answers.
+    fn connect(&mut self, cx: &mut Ctx<'_, Self>) {
+        let port = match self.dice.below(12) {
+            0 => 1,
+            1 => 2,
+            _ => 7000,
+        };
+        let badge = Badge::default();
+        match cx.connect(SocketAddr::from(([192, 0, 2, 1], port)), Rc::clone(&badge)) {
+            Ok(id) => {
+                assert!(!self.is_ending, "no connection after the end has begun");
+                badge.set(Some(id));
+                assert!(self.accounts.insert(id, Account::default()).is_none(), "ids are unique");
+                self.ids.push(id);
+                assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
+                self.connects += 1;
+            }
+            Err(NotConnected { error, state }) => {
+                assert!(Rc::ptr_eq(&state, &badge), "the state comes back");
+                assert!(!self.is_ending || error == ConnectError::ShuttingDown);
+            }
         }
     }
 
@@ -203,6 +236,7 @@ impl Chaos {
                 32..36 => self.set_timer(cx, Some(id)),
                 36 => self.set_timer(cx, None),
                 37 => self.cancel_one(cx, id),
+                38 if self.dice.chance(250) => self.connect(cx),
                 38 => self.accept_again(cx),
                 39 if self.dice.chance(300) => {
                     cx.pause_accepts();
@@ -253,14 +287,14 @@ impl Chaos {
 }
 
 impl EventHandler for Chaos {
-    type Conn = ConnId;
+    type Conn = Badge;
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());
         self.set_timer(cx, None);
     }
 
-    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<ConnId> {
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<Badge> {
         assert!(!self.is_ending, "no connection after the end has begun");
         assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
         if self.dice.chance(50) {
@@ -271,17 +305,17 @@ impl EventHandler for Chaos {
         account.had.add(&self.choice);
         assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
         self.ids.push(id);
-        Admit::Accept(id)
+        Admit::Accept(Rc::new(Cell::new(Some(id))))
     }
 
-    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
-        assert_eq!(id, *conn, "each connection has its own state");
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
+        assert_eq!(Some(id), conn.get(), "each connection has its own state");
         assert!(!std::mem::replace(&mut self.account(id).is_open, true), "on_open comes once");
         self.meddle(cx, Some(id));
     }
 
-    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, data: &[u8]) -> Consumed {
-        assert_eq!(id, *conn);
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, data: &[u8]) -> Consumed {
+        assert_eq!(Some(id), conn.get());
         assert!(!data.is_empty());
         let account = self.account(id);
         assert!(account.is_open && !account.has_ended);
@@ -312,8 +346,8 @@ impl EventHandler for Chaos {
         Consumed::bytes(bytes).need(need)
     }
 
-    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, sent: Sent) {
-        assert_eq!(id, *conn);
+    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, sent: Sent) {
+        assert_eq!(Some(id), conn.get());
         let account = self.account(id);
         assert!(sent.through > account.covered, "each completion covers something new");
         assert!(sent.through <= account.sends, "and only what was sent");
@@ -324,14 +358,14 @@ impl EventHandler for Chaos {
         self.meddle(cx, Some(id));
     }
 
-    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
-        assert_eq!(id, *conn);
+    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
+        assert_eq!(Some(id), conn.get());
         assert!(std::mem::take(&mut self.account(id).is_high), "room follows pressure");
         self.meddle(cx, Some(id));
     }
 
-    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, unread: &[u8]) -> Eof {
-        assert_eq!(id, *conn);
+    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, unread: &[u8]) -> Eof {
+        assert_eq!(Some(id), conn.get());
         let account = self.account(id);
         assert!(!std::mem::replace(&mut account.has_ended, true), "on_eof comes once");
         if let Some(peer) = account.peer {
@@ -348,8 +382,8 @@ impl EventHandler for Chaos {
         Eof::Close
     }
 
-    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, key: TimerKey) {
-        assert_eq!(id, *conn);
+    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, key: TimerKey) {
+        assert_eq!(Some(id), conn.get());
         self.fired(cx, key);
         self.account(id).timers.retain(|(other, _)| *other != key);
         self.meddle(cx, Some(id));
@@ -361,8 +395,8 @@ impl EventHandler for Chaos {
         self.meddle(cx, id);
     }
 
-    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: ConnId, reason: CloseReason) {
-        assert_eq!(id, conn, "the state comes back");
+    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: Badge, reason: CloseReason) {
+        assert_eq!(Some(id), conn.get(), "the state comes back");
         let mut account = self.accounts.remove(&id).expect("on_close comes once");
         assert_eq!(account.covered, account.sends, "every send was answered before on_close");
         if account.any_failed {

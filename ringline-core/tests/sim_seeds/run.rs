@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) struct Totals {
     turns: AtomicU64,
     connections: AtomicU64,
+    /// Connections that the handler has asked for and that were made.
+    connects: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     closed: [AtomicU64; WAYS + KINDS],
@@ -28,6 +30,7 @@ impl Default for Totals {
         Self {
             turns: AtomicU64::default(),
             connections: AtomicU64::default(),
+            connects: AtomicU64::default(),
             sent: AtomicU64::default(),
             received: AtomicU64::default(),
             closed: Default::default(),
@@ -62,9 +65,10 @@ impl fmt::Display for Totals {
         let closed: Vec<_> = self.closed.iter().map(of).collect();
         write!(
             f,
-            "{} turns, {} connections, {} bytes sent, {} received, closed {closed:?}",
+            "{} turns, {} connections, {} of them made, {} bytes sent, {} received, closed {closed:?}",
             of(&self.turns),
             of(&self.connections),
+            of(&self.connects),
             of(&self.sent),
             of(&self.received)
         )
@@ -81,6 +85,21 @@ struct Client {
     is_reading: bool,
     has_ended: bool,
     is_gone: bool,
+}
+
+impl Client {
+    fn new(id: PeerId, number: u64, dice: &mut Dice) -> Self {
+        Self {
+            id,
+            number,
+            written: 0,
+            has_introduced: 0,
+            read: 0,
+            is_reading: dice.chance(850),
+            has_ended: false,
+            is_gone: false,
+        }
+    }
 }
 
 /// A linger that no client outlasts, so that an orderly close must lose nothing.
@@ -109,6 +128,7 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines) -> Config {
         .stage_bytes(4096)
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
+        .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
         .linger(linger)
         .deadlines(deadlines);
     let max = dice.chance(300).then(|| 1 + dice.below(8));
@@ -144,6 +164,7 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     add(&totals.sent, metrics.bytes_sent);
     add(&totals.received, metrics.bytes_received);
     add(&totals.turns, turns);
+    add(&totals.connects, metrics.connects);
     let causes =
         [metrics.refused_full, metrics.refused_server, metrics.refused_address, metrics.accept_pauses];
     for (count, total) in causes.into_iter().zip(&totals.turned_away) {
@@ -159,19 +180,13 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
 }
 
 fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, seed: u64) {
+    let number = |clients: &[Client]| (seed << 8) + clients.len() as u64;
     if clients.len() < 24 && dice.chance(if clients.is_empty() { 1000 } else { 80 }) {
-        let number = (seed << 8) + clients.len() as u64;
         let id = world.connect();
-        clients.push(Client {
-            id,
-            number,
-            written: 0,
-            has_introduced: 0,
-            read: 0,
-            is_reading: dice.chance(850),
-            has_ended: false,
-            is_gone: false,
-        });
+        clients.push(Client::new(id, number(clients), dice));
+    }
+    while let Some(id) = world.dialed() {
+        clients.push(Client::new(id, number(clients), dice));
     }
     if dice.chance(30) {
         world.act(Chaos::accept_again);

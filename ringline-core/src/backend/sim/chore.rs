@@ -125,7 +125,9 @@ impl Sim {
     }
 
     fn cancel(&mut self, user_data: UserData, target: UserData) {
-        let Some(flight) = self.ledger.unfinished(target) else {
+        // What is still in the submission queue has not begun.
+        let is_queued = self.queue.iter().any(|entry| entry.user_data == target);
+        let Some(flight) = self.ledger.unfinished(target).filter(|_| !is_queued) else {
             self.post_error(user_data, libc::ENOENT);
             return;
         };

@@ -100,8 +100,8 @@ impl Descriptors {
 impl Drop for Descriptors {
     fn drop(&mut self) {
         for &fd in &self.open {
-            // SAFETY: this descriptor was made by `dial` or by the kernel, for an accept of ours. Nobody
-            // else was told of it except as a number, and no close of it was submitted.
+            // SAFETY: this descriptor came from `dial` or from an accept of ours, nobody else was told
+            // of it except as a number, and no close of it was submitted.
             drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         }
     }
