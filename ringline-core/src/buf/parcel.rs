@@ -81,8 +81,10 @@ impl Parcel {
     /// Decides how each link is sent, joins neighbours that need not be operations of their own, those
     /// whose bytes the kernel copies anyway, and divides what is too much for one operation.
     pub(crate) fn arrange(&mut self, zero_copy: bool) {
-        // The usual case, a few pieces that are copied.
-        if self.links.len() == 1 && !zero_copy && self.pieces.len() <= usize::from(STRETCHES_MAX) {
+        // The usual case, a few pieces that are copied. The link of a chain that was tried before may
+        // say otherwise.
+        let is_plain = self.links.len() == 1 && !self.links[0].zero_copy;
+        if is_plain && !zero_copy && self.pieces.len() <= usize::from(STRETCHES_MAX) {
             return;
         }
         let mut first = 0;
@@ -246,6 +248,15 @@ mod tests {
         }
         parcel.arrange(true);
         assert_eq!(shape(&parcel), [(STRETCHES_MAX, false), (1, false)]);
+    }
+
+    #[test]
+    fn a_chain_that_is_tried_again_may_have_to_be_copied() {
+        let mut parcel = chain(&[&["guarded"]]);
+        parcel.arrange(true);
+        assert_eq!(shape(&parcel), [(1, true)]);
+        parcel.arrange(false);
+        assert_eq!(shape(&parcel), [(1, false)]);
     }
 
     #[test]

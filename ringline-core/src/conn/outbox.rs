@@ -74,6 +74,8 @@ pub(crate) struct Outbox {
     /// Parcels that are over and whose memory the kernel still has.
     lending: u32,
     is_high: bool,
+    /// What is pushed now does not end its send.
+    is_partial: bool,
     /// The socket did not take everything last time.
     is_refused: bool,
     /// The kernel copies this connection's bytes whatever it is asked.
@@ -96,6 +98,7 @@ impl Outbox {
             serial: 0,
             lending: 0,
             is_high: false,
+            is_partial: false,
             is_refused: false,
             copies: false,
         }
@@ -105,6 +108,11 @@ impl Outbox {
     #[inline]
     pub(crate) fn begin(&mut self) -> u64 {
         self.receipts.accept()
+    }
+
+    /// Says whether what is pushed next is only a part of its send and more of it follows.
+    pub(crate) fn expect_more(&mut self, more: bool) {
+        self.is_partial = more;
     }
 
     /// Queues a copy of `bytes` behind everything else. Returns how often the allocator had to be
@@ -127,10 +135,11 @@ impl Outbox {
         let mut fresh = 0;
         if let Some(span) = staged {
             self.staged = span;
-            self.staged_ends = self.receipts.last();
+            self.staged_ends = self.ends();
         } else {
+            let ends = self.ends();
             fresh += self.unstage(stage, pool);
-            fresh += append(&mut self.queue, bytes, self.receipts.last(), pool);
+            fresh += append(&mut self.queue, bytes, ends, pool);
         }
         fresh
     }
@@ -139,7 +148,7 @@ impl Outbox {
     pub(crate) fn push_guard(&mut self, guard: Guard, stage: &mut Stage, pool: &mut Pool) -> u32 {
         let fresh = self.unstage(stage, pool);
         self.pending += guard.len();
-        self.queue.push_back(Queued::Piece(Piece::new(Body::Guard(guard), self.receipts.last())));
+        self.queue.push_back(Queued::Piece(Piece::new(Body::Guard(guard), self.ends())));
         fresh
     }
 
@@ -148,7 +157,7 @@ impl Outbox {
         let fresh = self.unstage(stage, pool);
         self.pending += lease.len as usize;
         self.held += lease.len as usize;
-        self.queue.push_back(Queued::Piece(Piece::new(Body::Lease(lease), self.receipts.last())));
+        self.queue.push_back(Queued::Piece(Piece::new(Body::Lease(lease), self.ends())));
         fresh
     }
 
@@ -351,6 +360,11 @@ impl Outbox {
         risen
     }
 
+    /// Has an outbox count as high that had no room for a send. True if that is news.
+    pub(crate) fn raise(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_high, true)
+    }
+
     /// Updates the state of the water marks; true when the outbox has just come down to the low one.
     #[inline]
     pub(crate) fn has_fallen(&mut self, limits: &Limits) -> bool {
@@ -367,6 +381,11 @@ impl Outbox {
     #[inline]
     pub(crate) fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// Whether a send is not over. The rest of a chain that broke is dropped and no longer pending.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        self.receipts.are_open()
     }
 
     /// Bytes that lie in receive buffers.
@@ -409,6 +428,12 @@ impl Outbox {
     #[inline]
     pub(crate) fn owes_report(&self) -> bool {
         self.receipts.is_owing()
+    }
+
+    /// The last send that ends with what is pushed now.
+    #[inline]
+    fn ends(&self) -> u64 {
+        self.receipts.last() - u64::from(self.is_partial)
     }
 
     /// Makes a parcel of what is at the front of the queue.

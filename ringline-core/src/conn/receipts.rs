@@ -87,6 +87,11 @@ impl Receipts {
         self.accepted
     }
 
+    /// Whether a send is not over.
+    pub(super) fn are_open(&self) -> bool {
+        self.accepted > self.delivered
+    }
+
     /// Whether the handler has to be told something.
     #[inline]
     pub(super) fn is_owing(&self) -> bool {

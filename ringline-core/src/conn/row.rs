@@ -142,12 +142,16 @@ impl Conn {
         stage: &mut Stage,
         pool: &mut Pool,
     ) -> Option<usize> {
-        self.resets = true;
+        let was_cut_short = std::mem::replace(&mut self.resets, true);
+        let cuts_short = matches!(reason.initiator(), Initiator::Local | Initiator::Limit);
         if !self.phase.on(PhaseEvent::Terminated) {
+            // Everything is with the kernel, but not yet with the peer.
+            if self.phase == Phase::Joining && self.outbox.is_lending() && cuts_short && !was_cut_short {
+                self.reason = Some(reason);
+            }
             return None;
         }
-        let cuts_short = matches!(reason.initiator(), Initiator::Local | Initiator::Limit);
-        if self.reason.is_none() || self.outbox.pending() > 0 || cuts_short {
+        if self.reason.is_none() || self.outbox.is_unfinished() || cuts_short {
             self.reason = Some(reason);
         }
         Some(self.outbox.discard(stage, pool))

@@ -40,8 +40,9 @@ pub(crate) struct Io {
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
-    /// Connections whose reading waits because a send found no room on this worker.
-    pub(crate) starved: Vec<ConnId>,
+    /// Connections whose reading waits because a send found no room on this worker, each with how much
+    /// it had to send.
+    pub(crate) starved: Vec<(ConnId, usize)>,
     /// From how many bytes on a guard's bytes are not copied.
     pub(crate) zero_copy_threshold: usize,
     /// What the callback that runs can forward as it is, and what it has forwarded so.

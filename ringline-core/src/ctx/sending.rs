@@ -77,7 +77,14 @@ impl Io {
         }
         if len < self.zero_copy_threshold {
             let sent = self.send(id, guard.bytes());
-            return sent.map_err(|error| Rejected::new(error, guard));
+            return match sent {
+                Err(error) => Err(Rejected::new(error, guard)),
+                Ok(accepted) => {
+                    // A panic in its drop goes no further, wherever it is dropped.
+                    drop(Guard::new(guard));
+                    Ok(accepted)
+                }
+            };
         }
         match self.admit(id, len) {
             Err(error) => Err(Rejected::new(error, guard)),
@@ -101,7 +108,10 @@ impl Io {
                 if len == 0 {
                     fresh += self.queue(id, Part::Copy(&[]));
                 }
-                for part in parts.into_parts().filter(|part| part.len() > 0) {
+                let mut parts = parts.into_parts().filter(|part| part.len() > 0).peekable();
+                while let Some(part) = parts.next() {
+                    // The send is over when its last part is.
+                    self.expect_more(id, parts.peek().is_some());
                     fresh += self.queue(id, part);
                 }
                 Ok(self.accepted(id, sequence, fresh))
@@ -192,13 +202,21 @@ impl Io {
     #[inline]
     pub(crate) fn feed_starved(&mut self) {
         if !self.starved.is_empty() && self.queued <= self.queued_limit / 4 * 3 {
-            for id in std::mem::take(&mut self.starved) {
-                if let Some(conn) = self.conns.get_mut(id) {
-                    conn.is_starved = false;
-                    conn.redeliver = true;
-                    self.mark(id);
-                    self.note(id);
-                }
+            self.feed_those_that_fit();
+        }
+    }
+
+    #[cold]
+    fn feed_those_that_fit(&mut self) {
+        let room = self.queued_limit - self.queued;
+        for (id, len) in std::mem::take(&mut self.starved) {
+            if len > room {
+                self.starved.push((id, len));
+            } else if let Some(conn) = self.conns.get_mut(id) {
+                conn.is_starved = false;
+                conn.redeliver = true;
+                self.mark(id);
+                self.note(id);
             }
         }
     }
@@ -211,20 +229,55 @@ impl Io {
         }
         let pending = conn.outbox.pending();
         if len > self.limits.full - pending {
-            self.shard.outbox_full.increment();
+            self.await_outbox(id);
             return Err(SendError::Full { pending, limit: self.limits.full });
         }
         if len > self.queued_limit - self.queued {
-            self.shard.outbox_full.increment();
-            if self.holds_reads && !std::mem::replace(&mut conn.is_starved, true) {
-                conn.watch.stop(Deadline::Read);
-                self.starved.push(id);
-                self.mark(id);
-            }
+            self.await_worker(id, len);
             return Err(SendError::WorkerFull { pending: self.queued, limit: self.queued_limit });
         }
         self.queued += len;
         Ok(conn.outbox.begin())
+    }
+
+    /// An outbox has no room for a send. It counts as high from now on, and who is being read waits
+    /// until it is down.
+    #[cold]
+    fn await_outbox(&mut self, id: ConnId) {
+        self.shard.outbox_full.increment();
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        // One that is empty will never have more room.
+        if conn.outbox.pending() == 0 {
+            return;
+        }
+        if conn.outbox.raise() {
+            conn.is_held = self.holds_reads;
+            if conn.is_held {
+                conn.watch.stop(Deadline::Read);
+            }
+            self.shard.outbox_high.increment();
+        }
+        self.mark(id);
+        if self.holds_reads
+            && let Some(source) = self.presented.source
+        {
+            self.feed(source, id);
+        }
+    }
+
+    /// All outboxes together have no room for a send. Who is being read waits until there is some.
+    #[cold]
+    fn await_worker(&mut self, id: ConnId, len: usize) {
+        self.shard.outbox_full.increment();
+        let id = self.presented.source.unwrap_or(id);
+        if self.holds_reads
+            && let Some(conn) = self.conns.get_mut(id)
+            && !std::mem::replace(&mut conn.is_starved, true)
+        {
+            conn.watch.stop(Deadline::Read);
+            self.starved.push((id, len));
+            self.mark(id);
+        }
     }
 
     /// Notes what follows from a send that was admitted and queued.
@@ -248,6 +301,12 @@ impl Io {
             self.note(id);
         }
         Accepted { sequence, pressure }
+    }
+
+    fn expect_more(&mut self, id: ConnId, more: bool) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.outbox.expect_more(more);
+        }
     }
 
     /// Queues a part of a send that was admitted.

@@ -115,8 +115,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
         }
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        if conn.outbox.has_fallen(&self.io.limits) && conn.phase == Phase::Open {
-            self.report_room(id);
+        if conn.outbox.has_fallen(&self.io.limits) {
+            if conn.phase == Phase::Open {
+                self.report_room(id);
+            } else {
+                self.io.release_feeders(id);
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 
 use crate::dice::{self, Dice};
 use crate::limits::{Choice, Had};
+use crate::sending::Script;
 use ringline_core::{
     Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
-    SendError, Sent, Tick, TimerId, TimerKey,
+    SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -24,13 +25,13 @@ pub(crate) fn upstream(peer: u64) -> u64 {
 }
 
 /// What is known about one connection.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Account {
     /// The number that the peer introduced itself with.
     pub(crate) peer: Option<u64>,
     pub(crate) is_open: bool,
     /// The last send was reported as failed: the connection is gone, only `on_close` is missing.
-    is_over: bool,
+    pub(crate) is_over: bool,
     pub(crate) has_ended: bool,
     /// Bytes of the peer's stream that were consumed.
     pub(crate) consumed: usize,
@@ -40,12 +41,16 @@ pub(crate) struct Account {
     need: usize,
     /// Bytes and sends that were accepted.
     pub(crate) accepted_bytes: usize,
-    sends: u64,
+    pub(crate) sends: u64,
+    /// What the peer is to receive.
+    pub(crate) script: Script,
+    /// Connections with high outboxes that its bytes were forwarded to.
+    pub(crate) feeds: Vec<ConnId>,
     /// Sends that were reported, and their bytes.
     covered: u64,
     reported_bytes: u64,
     any_failed: bool,
-    is_high: bool,
+    pub(crate) is_high: bool,
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
@@ -77,11 +82,13 @@ pub(crate) struct Chaos {
     pub(crate) is_ending: bool,
     is_calm: bool,
     pub(crate) is_paused: bool,
+    /// Whether reading is to stop while an outbox is high.
+    pub(crate) holds_reads: bool,
     started: Option<Instant>,
 }
 
 impl Chaos {
-    pub(crate) fn new(seed: u64, choice: Choice) -> Self {
+    pub(crate) fn new(seed: u64, choice: Choice, holds_reads: bool) -> Self {
         let mut dice = Dice::new(seed);
         let panics = if dice.chance(300) { 3 } else { 0 };
         Self {
@@ -98,6 +105,7 @@ impl Chaos {
             is_ending: false,
             is_calm: false,
             is_paused: false,
+            holds_reads,
             started: None,
         }
     }
@@ -105,28 +113,6 @@ impl Chaos {
     fn maybe_panic(&mut self) {
         if self.dice.chance(self.panics) {
             resume_unwind(Box::new("chaos"));
-        }
-    }
-
-    /// Sends the next bytes of a connection's stream, if it is there and takes them.
-    fn send(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
-        let len = self.dice.length();
-        let Some(account) = self.accounts.get_mut(&id) else {
-            assert_eq!(cx.send(id, b"x"), Err(SendError::Gone), "a stale id reaches nobody");
-            return;
-        };
-        let Some(peer) = account.peer else { return };
-        let bytes = dice::bytes(downstream(peer), account.accepted_bytes, len);
-        match cx.send(id, &bytes) {
-            Ok(accepted) => {
-                assert!(account.is_open, "sends are for open connections");
-                account.sends += 1;
-                assert_eq!(accepted.sequence, account.sends, "sends are numbered without gaps");
-                account.accepted_bytes += len;
-                account.is_high |= accepted.pressure == ringline_core::Pressure::High;
-            }
-            Err(SendError::Gone) => assert!(account.is_over, "a connection is there until on_close"),
-            Err(_) => {}
         }
     }
 
@@ -154,7 +140,7 @@ impl Chaos {
         }
     }
 
-    fn any_id(&mut self) -> Option<ConnId> {
+    pub(crate) fn any_id(&mut self) -> Option<ConnId> {
         let count = self.ids.len();
         (count > 0).then(|| self.ids[self.dice.below(count)])
     }
@@ -261,6 +247,12 @@ impl Chaos {
         }
     }
 
+    /// What the peer with this number is to receive; nobody has sent to one that is not known.
+    pub(crate) fn script(&self, peer: u64) -> Option<&Script> {
+        let all = self.accounts.values().chain(&self.closed);
+        all.filter(|account| account.peer == Some(peer)).map(|account| &account.script).next()
+    }
+
     fn cancel_one(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
         let Some(account) = self.accounts.get_mut(&id) else { return };
         let Some((key, timer)) = account.timers.pop() else { return };
@@ -275,13 +267,13 @@ impl Chaos {
         cx.close(id);
     }
 
-    fn note_close(&mut self, id: ConnId) {
+    pub(crate) fn note_close(&mut self, id: ConnId) {
         if let Some(account) = self.accounts.get_mut(&id) {
             account.asked_to_close = true;
         }
     }
 
-    fn account(&mut self, id: ConnId) -> &mut Account {
+    pub(crate) fn account(&mut self, id: ConnId) -> &mut Account {
         self.accounts.get_mut(&id).expect("callbacks come between on_accept and on_close")
     }
 }
@@ -332,6 +324,10 @@ impl EventHandler for Chaos {
         dice::check(upstream(peer), account.consumed, data, "server");
         let from = account.consumed;
         account.seen = account.seen.max(from + data.len());
+        self.check_held(cx, id);
+        if !self.is_calm && self.dice.chance(150) {
+            self.forward(cx, id, upstream(peer), data);
+        }
         self.meddle(cx, Some(id));
         let bytes = match self.dice.below(6) {
             _ if self.is_calm => data.len(),
@@ -353,14 +349,17 @@ impl EventHandler for Chaos {
         assert!(sent.through <= account.sends, "and only what was sent");
         account.covered = sent.through;
         account.reported_bytes += sent.bytes;
-        account.any_failed |= sent.result.is_err();
-        account.is_over = sent.result.is_err();
+        account.completed(sent);
+        let is_over = matches!(sent.result, Err(SendFailure::Ended(_)));
+        account.any_failed |= is_over;
+        account.is_over = is_over;
         self.meddle(cx, Some(id));
     }
 
     fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
         assert_eq!(Some(id), conn.get());
         assert!(std::mem::take(&mut self.account(id).is_high), "room follows pressure");
+        self.note_room(id);
         self.meddle(cx, Some(id));
     }
 
@@ -399,10 +398,11 @@ impl EventHandler for Chaos {
         assert_eq!(Some(id), conn.get(), "the state comes back");
         let mut account = self.accounts.remove(&id).expect("on_close comes once");
         assert_eq!(account.covered, account.sends, "every send was answered before on_close");
-        if account.any_failed {
+        assert_eq!(account.script.owners.alive(), 0, "every guard was dropped before on_close");
+        if account.any_failed || account.script.broken > 0 {
             assert!(account.reported_bytes <= account.accepted_bytes as u64);
         } else {
-            assert_eq!(account.reported_bytes, account.accepted_bytes as u64);
+            assert_eq!(account.reported_bytes, account.accepted_bytes as u64, "{account:?} {reason:?}");
         }
         assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
         assert!(account.had.allows(reason), "{reason:?} without such a deadline");

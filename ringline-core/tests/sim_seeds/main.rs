@@ -7,6 +7,9 @@ mod chaos;
 mod dice;
 mod limits;
 mod run;
+mod sending;
+#[path = "../common/tracked.rs"]
+mod tracked;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

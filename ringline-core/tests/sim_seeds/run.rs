@@ -1,6 +1,6 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
-use crate::chaos::{Account, Chaos, downstream, upstream};
+use crate::chaos::{Account, Chaos, upstream};
 use crate::dice::{self, Dice};
 use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
@@ -23,6 +23,9 @@ pub(crate) struct Totals {
     struck: [AtomicU64; Fault::ALL.len()],
     /// Connections turned away for each cause, and pauses of accepting.
     turned_away: [AtomicU64; 4],
+    /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
+    /// zero-copy sends that were copied after all.
+    kinds: [AtomicU64; 5],
 }
 
 impl Default for Totals {
@@ -36,6 +39,7 @@ impl Default for Totals {
             closed: Default::default(),
             struck: std::array::from_fn(|_| AtomicU64::default()),
             turned_away: Default::default(),
+            kinds: Default::default(),
         }
     }
 }
@@ -52,6 +56,9 @@ impl Totals {
         for (cause, count) in self.turned_away.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nobody was turned away for cause {cause}");
         }
+        for (kind, count) in self.kinds.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
+        }
     }
 }
 
@@ -63,9 +70,10 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let closed: Vec<_> = self.closed.iter().map(of).collect();
+        let kinds: Vec<_> = self.kinds.iter().map(of).collect();
         write!(
             f,
-            "{} turns, {} connections, {} of them made, {} bytes sent, {} received, closed {closed:?}",
+            "{} turns, {} connections, {} of them made, {} bytes sent, {} received, closed {closed:?}, kinds {kinds:?}",
             of(&self.turns),
             of(&self.connections),
             of(&self.connects),
@@ -113,7 +121,7 @@ fn linger(dice: &mut Dice) -> Duration {
     }
 }
 
-fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines) -> Config {
+fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: bool) -> Config {
     let high = 600 + dice.below(3_000);
     let full = high + 6_000 + dice.below(20_000);
     let policy = Config::builder()
@@ -124,8 +132,10 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines) -> Config {
         .outbox_high_bytes(high)
         .outbox_bytes(full)
         .worker_outbox_bytes(full * (1 + dice.below(6)))
-        .hold_reads(dice.chance(800))
+        .hold_reads(holds_reads)
         .stage_bytes(4096)
+        .zero_copy_threshold(1 + dice.length())
+        .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
@@ -144,8 +154,10 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let linger = linger(&mut dice);
     let often = if dice.chance(300) { 300 } else { 0 };
     let choice = Choice::random(&mut dice, often);
-    let config = config(&mut dice, linger, choice.deadlines);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed, choice));
+    let holds_reads = dice.chance(800);
+    let config = config(&mut dice, linger, choice.deadlines, holds_reads);
+    let chaos = Chaos::new(seed, choice, holds_reads);
+    let mut world = World::simulated(&config, seed, Faults::random(seed), chaos);
     if traced {
         world.enable_trace();
     }
@@ -168,6 +180,10 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let causes =
         [metrics.refused_full, metrics.refused_server, metrics.refused_address, metrics.accept_pauses];
     for (count, total) in causes.into_iter().zip(&totals.turned_away) {
+        add(total, count);
+    }
+    let kinds = [metrics.guards, metrics.chains, 0, metrics.forwards_held, metrics.zero_copy_copied];
+    for (count, total) in kinds.into_iter().zip(&totals.kinds) {
         add(total, count);
     }
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
@@ -228,7 +244,10 @@ fn write(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
 
 fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
     let bytes = world.read(client.id, at_most);
-    dice::check(downstream(client.number), client.read, &bytes, "peer");
+    match world.handler().script(client.number) {
+        Some(script) => script.check(client.read, &bytes, "peer"),
+        None => assert!(bytes.is_empty(), "nobody has sent anything"),
+    }
     client.read += bytes.len();
 }
 
@@ -306,6 +325,7 @@ fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool,
     for account in &handler.closed {
         let reason = account.reason.expect("a closed connection has a reason");
         add(&totals.closed[way(reason)], 1);
+        add(&totals.kinds[2], account.script.broken);
         if let Some((client, broken)) = account.peer.map(|peer| by_number[&peer]) {
             judge_one(account, reason, client, broken, is_patient);
         }
@@ -321,7 +341,7 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
     // A peer that goes on writing after the end of `linger` is reset and may lose what it has not read.
     if reason.is_clean() && (is_patient || account.has_ended) {
         assert_eq!(
-            client.read, account.accepted_bytes,
+            client.read, account.script.len,
             "{reason:?}, but the peer did not get everything: {account:?}"
         );
     }
@@ -332,7 +352,7 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
 }
 
 /// How many ways to end there are beside deadlines.
-const WAYS: usize = 8;
+const WAYS: usize = 9;
 
 fn way(reason: CloseReason) -> usize {
     if let Some(kind) = limits::kind(reason) {
@@ -346,6 +366,7 @@ fn way(reason: CloseReason) -> usize {
         CloseReason::LimitExceeded(_) => 4,
         CloseReason::Shutdown => 5,
         CloseReason::HandlerPanicked => 6,
-        _ => 7,
+        CloseReason::ChainBroken { .. } => 7,
+        _ => 8,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Whatever is found broken is kept as a sentence.
 
-use ringline_core::{Accepted, CloseReason, ConnId, Pressure, SendError, Sent};
+use ringline_core::{Accepted, CloseReason, ConnId, Pressure, SendError, SendFailure, Sent};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
@@ -91,7 +91,7 @@ impl Audit {
             (grows, "on_data comes with more than the last time"),
             (data.len() >= track.need, "on_data comes with what was needed"),
         ];
-        track.may_repeat = false;
+        track.may_repeat &= data.len() > track.left.len();
         self.expect_all(id, &rules);
     }
 
@@ -132,6 +132,9 @@ impl Audit {
                 self.expect_all(id, &rules);
             }
             Err(error) => {
+                // An outbox without room counts as high, unless it is empty.
+                track.may_repeat |= matches!(error, SendError::WorkerFull { .. });
+                track.is_high |= matches!(error, SendError::Full { pending, .. } if pending > 0);
                 let honest = match error {
                     SendError::Gone => is_over,
                     SendError::Full { pending, limit } => {
@@ -158,12 +161,18 @@ impl Audit {
         let advances = sent.through > track.through;
         track.through = sent.through;
         track.bytes_reported += sent.bytes;
-        track.has_failed |= sent.result.is_err();
+        if let Err(SendFailure::Broken { sent: out, of }) = sent.result {
+            // The rest of the chain counts as never accepted.
+            track.bytes_accepted -= of - out;
+            track.open_sends.iter_mut().for_each(|(_, end)| *end -= of - out);
+            bytes_due -= of - out;
+        }
+        track.has_failed |= matches!(sent.result, Err(SendFailure::Ended(_)));
         let rules = [
             (advances, "every on_send_complete covers another send"),
             (sent.through <= track.accepted, "only accepted sends complete"),
             (track.bytes_reported <= track.bytes_accepted, "only accepted bytes are reported"),
-            (sent.result.is_err() || track.bytes_reported >= bytes_due, "completed sends went out whole"),
+            (track.has_failed || track.bytes_reported >= bytes_due, "completed sends went out whole"),
         ];
         self.expect_all(id, &rules);
     }

@@ -9,16 +9,21 @@
 
 mod accepting;
 mod audit;
+mod chains;
 mod connecting;
 mod deadlines;
 mod echo;
 mod ending;
+mod forwarding;
+mod guards;
 mod limits;
 mod panics;
 mod probe;
 mod reading;
 mod stalls;
 mod time;
+#[path = "../common/tracked.rs"]
+mod tracked;
 mod writing;
 
 use probe::{Event, Probe};

@@ -6,12 +6,15 @@
 //! is none.
 
 use super::audit::Audit;
+use super::tracked::Owners;
 use super::{Cx, Kernel};
+use bytes::Bytes;
 use ringline_core::{
-    Accepted, Admit, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected, Peer,
-    SendError, Sent, Tick, TimerId, TimerKey,
+    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected,
+    Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -150,6 +153,8 @@ pub(crate) struct Probe {
     /// What sends were rejected with.
     pub(crate) rejected: Vec<SendError>,
     pub(crate) audit: Audit,
+    /// The owners of what was sent to each connection without being copied.
+    owners: BTreeMap<ConnId, Owners>,
     states: Rc<()>,
 
     pub(crate) input: Vec<u8>,
@@ -178,6 +183,7 @@ impl Probe {
             panics_meant: 0,
             rejected: Vec::new(),
             audit: Audit::default(),
+            owners: BTreeMap::new(),
             states: Rc::new(()),
             input: Vec::new(),
             output: Vec::new(),
@@ -235,6 +241,61 @@ impl Probe {
                 Err(error)
             }
         }
+    }
+
+    /// The owners of what was lent for a connection.
+    pub(crate) fn owners(&mut self, id: ConnId) -> Owners {
+        self.owners.entry(id).or_default().clone()
+    }
+
+    /// A guard for a connection.
+    pub(crate) fn lend(&mut self, id: ConnId, bytes: &[u8]) -> Bytes {
+        self.owners(id).lend(bytes.to_vec())
+    }
+
+    /// Sends a guard with a copy of `bytes`.
+    pub(crate) fn send_guard(&mut self, cx: &mut Cx<'_>, id: ConnId, bytes: &[u8]) -> Option<Accepted> {
+        let guard = self.lend(id, bytes);
+        self.sending(cx, id, bytes.len(), |cx| {
+            cx.send_guard(id, guard).map_err(|Rejected { error, value, .. }| (error, value.len()))
+        })
+    }
+
+    pub(crate) fn send_parts(&mut self, cx: &mut Cx<'_>, id: ConnId, parts: Parts<'_>) -> Option<Accepted> {
+        self.sending(cx, id, parts.bytes(), |cx| {
+            cx.send_parts(id, parts).map_err(|Rejected { error, value, .. }| (error, value.bytes()))
+        })
+    }
+
+    pub(crate) fn send_chain(&mut self, cx: &mut Cx<'_>, id: ConnId, chain: Chain<'_>) -> Option<Accepted> {
+        self.sending(cx, id, chain.bytes(), |cx| {
+            cx.send_chain(id, chain).map_err(|Rejected { error, value, .. }| (error, value.bytes()))
+        })
+    }
+
+    pub(crate) fn forward(&mut self, cx: &mut Cx<'_>, to: ConnId, data: &[u8]) -> Option<Accepted> {
+        self.sending(cx, to, data.len(), |cx| cx.forward(to, data).map_err(|error| (error, data.len())))
+    }
+
+    /// Sends in whatever way, and notes what was accepted and what was not; that comes back whole.
+    fn sending(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        len: usize,
+        send: impl FnOnce(&mut Cx<'_>) -> Result<Accepted, (SendError, usize)>,
+    ) -> Option<Accepted> {
+        let before = cx.pending_bytes(id);
+        let answer = send(cx);
+        let after = cx.pending_bytes(id);
+        if let Err((_, back)) = answer
+            && back != len
+        {
+            self.audit.complain(format!("{id}: {back} of {len} rejected bytes came back"));
+        }
+        let answer = answer.map_err(|(error, _)| error);
+        self.audit.sent(id, len, answer, before, after);
+        answer.map_err(|error| self.rejected.push(error)).ok()
     }
 
     pub(crate) fn close(&mut self, cx: &mut Cx<'_>, id: ConnId) {
@@ -382,6 +443,11 @@ impl EventHandler for Probe {
     fn on_close(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: State, reason: CloseReason) {
         self.note(Event::Close(id, reason), Some(&conn));
         self.audit.closed(id, reason);
+        let owners = self.owners(id);
+        if owners.alive() > 0 || !owners.are_untouched() {
+            self.audit
+                .complain(format!("{id}: guards are dropped before on_close, as they were: {owners:?}"));
+        }
         (self.hooks.on_close)(self, cx, id, reason);
     }
 
