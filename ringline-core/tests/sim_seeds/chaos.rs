@@ -128,7 +128,9 @@ impl Chaos {
             Ok(id) => {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
-                assert!(self.accounts.insert(id, Account::default()).is_none(), "ids are unique");
+                let mut account = Account::default();
+                account.had.add(&self.choice);
+                assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
                 self.ids.push(id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
                 self.connects += 1;
