@@ -1,6 +1,7 @@
 //! What every example shares: the flags, the start, the line that says it is ready, and the end.
 
 use clap::Args;
+use ringline_core::metrics::{MetricValue, Snapshot};
 use ringline_core::signal::ShutdownSignal;
 use ringline_core::{ConfigBuilder, EventHandler, Running, Seat, Server};
 use std::error::Error;
@@ -32,6 +33,10 @@ pub struct ServerArgs {
     /// How many connections each worker serves at most
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     pub connections: u32,
+
+    /// Print what was counted before ending
+    #[arg(long)]
+    pub stats: bool,
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -58,7 +63,12 @@ where
     }
     let running = server.launch(factory)?;
     announce(&running)?;
-    Ok(running.run_until(signal, Duration::from_secs(args.drain))?)
+    let metrics = running.metrics().clone();
+    running.run_until(signal, Duration::from_secs(args.drain))?;
+    if args.stats {
+        report(&metrics.snapshot())?;
+    }
+    Ok(())
 }
 
 /// Runs an example's body; an error goes to standard error as one line and makes the exit status 1.
@@ -70,6 +80,19 @@ pub fn exit(result: Result<(), Box<dyn Error>>) -> std::process::ExitCode {
             std::process::ExitCode::FAILURE
         }
     }
+}
+
+fn report(snapshot: &Snapshot) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (name, value) in snapshot.iter() {
+        match value {
+            MetricValue::Counter(count) => writeln!(out, "{name} {count}")?,
+            MetricValue::Gauge(level) => writeln!(out, "{name} {level}")?,
+            // How the events are spread is for those who draw them.
+            _ => {}
+        }
+    }
+    out.flush()
 }
 
 fn announce(running: &Running) -> std::io::Result<()> {

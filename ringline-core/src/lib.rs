@@ -71,8 +71,8 @@ pub use backend::uring::{Capabilities, RingError};
 pub use buf::{OnBreak, SendGuard};
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
 pub use conn::{
-    Accepted, CloseReason, ConnId, Initiator, Limit, Pressure, Rejected, SendError, SendFailure, Sent,
-    TimerKey,
+    Accepted, CloseReason, ConnId, ConnectError, Deadlines, Initiator, Limit, NotConnected, Pressure,
+    Rejected, SendError, SendFailure, Sent, TimerKey,
 };
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};

@@ -5,6 +5,7 @@
 
 mod admit;
 mod copy;
+mod deadlines;
 mod edge;
 mod send;
 mod state;
@@ -145,7 +146,8 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 }
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
-    state::MUTANTS.iter().chain(turn::MUTANTS).chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS)
+    let early = state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS);
+    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

@@ -21,8 +21,29 @@ const READY: &str = "listening on";
 const ADDRESS_PLACE: &str = "{addr}";
 const ECHO_BYTES: usize = 64 * 1024;
 
-/// Examples that do not echo: name, what to send, and what the answer begins with.
-const DIALOGUES: &[(&str, &str, &str)] = &[];
+/// An example that needs more than an address, or that does not echo.
+#[derive(Debug)]
+struct Special {
+    example: &'static str,
+    arguments: &'static [&'static str],
+    /// What to send, and what the answer begins with, if not the same.
+    dialogue: Option<(&'static str, &'static str)>,
+}
+
+/// Stands for the address of a server that echoes, for examples that need one behind them.
+const UPSTREAM_PLACE: &str = "{upstream}";
+
+const SPECIALS: &[Special] = &[
+    Special {
+        example: "blob",
+        arguments: &["--make", "greeting=3"],
+        dialogue: Some((
+            "GET /greeting HTTP/1.0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc",
+        )),
+    },
+    Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
+];
 
 /// Runs one server by its command line and wants an echo of it.
 pub(crate) fn one(command: &[String]) -> Result<(), String> {
@@ -37,9 +58,14 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
     for Program { name, path, .. } in &programs {
         let fault = |reason: String| format!("example {name}: {reason}");
         wants_help(path).map_err(fault)?;
-        let command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned);
-        match DIALOGUES.iter().find(|(example, ..)| example == name) {
-            Some((_, request, answer)) => check(&command, |address| ask(address, request, answer)),
+        let special = SPECIALS.iter().find(|special| special.example == name);
+        let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
+        let mut command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec();
+        for argument in special.map_or(&[][..], |special| special.arguments) {
+            command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
+        }
+        match special.and_then(|special| special.dialogue) {
+            Some((request, answer)) => check(&command, |address| ask(address, request, answer)),
             None => check(&command, echo),
         }
         .map_err(fault)?;
@@ -92,6 +118,18 @@ fn check(command: &[String], talk: impl FnOnce(SocketAddr) -> Result<(), String>
     server.terminate()?;
     let status = server.wait(STOP_LIMIT)?;
     if status.success() { Ok(()) } else { Err(format!("after SIGTERM: {status}\n{}", server.output())) }
+}
+
+/// A server in threads of this process that sends back what it gets. It ends with the process.
+fn serve_echo() -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    Ok(address)
 }
 
 /// An address that nobody listens on. Should another program take it meanwhile, the server says so and the check fails.

@@ -1,7 +1,7 @@
 //! Echo: sends back whatever it receives.
 
 use clap::Parser;
-use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
+use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer, SendError};
 use ringline_examples::{ServerArgs, exit, serve};
 use std::process::ExitCode;
 
@@ -11,9 +11,15 @@ use std::process::ExitCode;
 struct Cli {
     #[command(flatten)]
     server: ServerArgs,
+
+    /// Send large pieces back from the buffers that they were received in, instead of copying them
+    #[arg(long)]
+    forward: bool,
 }
 
-struct Echo;
+struct Echo {
+    forwards: bool,
+}
 
 impl EventHandler for Echo {
     type Conn = ();
@@ -23,16 +29,20 @@ impl EventHandler for Echo {
     }
 
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
-        // Reading pauses by itself while the peer does not read, so this fails only at a limit of
-        // the whole worker.
-        if cx.send(id, data).is_err() {
-            cx.abort(id);
+        let sent = if self.forwards { cx.forward(id, data) } else { cx.send(id, data) };
+        match sent {
+            Ok(_) => Consumed::all(data),
+            // Too much is waiting to be sent: what is not consumed now is shown again later.
+            Err(SendError::Full { .. } | SendError::WorkerFull { .. }) => Consumed::none(),
+            Err(_) => {
+                cx.abort(id);
+                Consumed::none()
+            }
         }
-        Consumed::all(data)
     }
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    exit(serve(&cli.server, Config::builder(), |_seat| Echo))
+    exit(serve(&cli.server, Config::builder(), move |_seat| Echo { forwards: cli.forward }))
 }

@@ -1,20 +1,21 @@
 //! The contract between the core and a kernel.
 //!
-//! A backend promises: an operation that was taken completes, once or (with `more`) several times;
-//! the last completion hands back everything the operation owned; nothing completes after its last
+//! A backend promises: an operation that was taken completes, once or (with `more`) several times; the
+//! last completion hands back everything the operation owned; nothing completes after its last
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
 //! socket after its close, and no close before everything else of that socket has completed, but for
 //! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact
 //! tag of its target; every lease comes back exactly once; staged bytes are left alone until their send
-//! has completed. A descriptor's number is handed out again only behind
-//! the completion of the close that freed it. The simulated kernel asserts the core's half.
+//! has completed. A descriptor's number is handed out by an accept again only behind the completion of
+//! the close that freed it. The simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Op, UserData};
+use crate::op::{Completion, Fd, Op, UserData};
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -34,14 +35,17 @@ pub(crate) struct Full(pub(crate) Op);
 
 /// A kernel: takes operations, gives completions.
 pub(crate) trait Backend {
+    /// Makes a socket that can be connected to `address`, or says why not, with a positive errno.
+    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32>;
+
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;
 
     /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
     /// success, for signals, for a completion backlog and for passing lack of memory.
     ///
-    /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something to come
-    /// back for: they may be reported only with the next other completion.
+    /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something
+    /// to come back for: they may be reported only with the next other completion.
     fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.
@@ -55,6 +59,9 @@ pub(crate) trait Backend {
 
     /// Whether there are so many receive buffers left that some can be kept for a while.
     fn has_spare_buffers(&self) -> bool;
+
+    /// How many receive buffers are used up and not all released.
+    fn buffers_held(&self) -> usize;
 
     /// Whether a send that does not wait has not been reported.
     fn has_silent(&self) -> bool;

@@ -23,11 +23,10 @@ use std::sync::Arc;
 ///
 /// # Safety
 ///
-/// Every call of [`bytes`](Self::bytes) returns the same bytes. From the first one until the guard is
-/// dropped, or for ever if it is leaked,
+/// From the first call of [`bytes`](Self::bytes) until the guard is dropped, or for ever if it is leaked,
 ///
-/// - the slice it returned stays valid, wherever the memory of the guard itself is moved: it may not
-///   point into the guard;
+/// - every call returns the same slice, of the same length, and it stays valid wherever the guard
+///   itself is moved: it may not point into the guard;
 /// - nobody writes to those bytes, not even through a cell or from another thread: the kernel reads
 ///   them at any time.
 ///
@@ -158,8 +157,11 @@ impl Drop for Guard {
         // drop runs once.
         let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { (self.drop)(storage) }));
         if let Err(payload) = dropped {
-            log::error!("the drop of a send guard panicked");
             drop_carefully(payload);
+            // The program's logger is not to be trusted any more than its guards.
+            if let Err(payload) = catch_unwind(|| log::error!("the drop of a send guard panicked")) {
+                drop_carefully(payload);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! silence: a knob has the value that was set, or else its default.
 
 use super::{Config, ConfigError, PanicPolicy};
+use crate::conn::{Deadline, Deadlines};
 use std::time::Duration;
 
 const KIB: u64 = 1024;
@@ -248,6 +249,16 @@ impl ConfigBuilder {
         self
     }
 
+    /// How long a connection that the handler has [asked for](crate::Ctx::connect) may take to be made:
+    /// 1 ms to a day, by default 10 s. Then it is given up with
+    /// [`LimitExceeded`](crate::CloseReason::LimitExceeded).
+    ///
+    /// The kernel repeats a connect that is not answered for some two minutes before it gives up.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.draft.connect_timeout = timeout;
+        self
+    }
+
     /// How long a closing connection may make no progress before it is aborted with
     /// [`LimitExceeded`](crate::CloseReason::LimitExceeded): 1 ms to a day, by default 30 s.
     ///
@@ -267,6 +278,15 @@ impl ConfigBuilder {
     /// can destroy data that the peer has not read yet.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.draft.linger = linger;
+        self
+    }
+
+    /// How long the stages of each connection may take: see [`Deadlines`], which has 60 s for an
+    /// unfinished message and for a peer that takes nothing by default. Each is 1 ms to 24 days.
+    ///
+    /// Without them, peers that send half a message or read nothing hold a connection for ever.
+    pub fn deadlines(mut self, deadlines: Deadlines) -> Self {
+        self.draft.deadlines = deadlines;
         self
     }
 
@@ -363,10 +383,17 @@ fn check_ring(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_times(config: &Config) -> Result<(), ConfigError> {
-    let close_timeout = time!(config.close_timeout);
-    close_timeout.at_least(MILLISECOND)?;
-    close_timeout.at_most(DAY)?;
+    for timeout in [time!(config.connect_timeout), time!(config.close_timeout)] {
+        timeout.at_least(MILLISECOND)?;
+        timeout.at_most(DAY)?;
+    }
     time!(config.linger).at_most(DAY)?;
+    for (knob, after) in config.deadlines.named() {
+        let Some(value) = after else { continue };
+        let deadline = Time { knob, value };
+        deadline.at_least(Deadline::SHORTEST)?;
+        deadline.at_most(Deadline::LONGEST)?;
+    }
     match config.tick_interval {
         Some(value) => Time { knob: "tick_interval", value }.at_least(MILLISECOND),
         None => Ok(()),

@@ -119,7 +119,7 @@ pub enum ConfigError {
 mod tests {
     use super::*;
     use crate::config::{Config, ConfigBuilder};
-    use crate::conn::Limits;
+    use crate::conn::{Deadlines, Limits};
     use proptest::prelude::*;
     use proptest::test_runner::TestRunner;
     use std::cell::Cell;
@@ -287,6 +287,32 @@ mod tests {
         let (knob, value) = ("tick_interval", ALMOST_MS);
         let error = refusal(new().tick_interval(value));
         assert_eq!(error, ConfigError::TooShort { knob, value, min: MS });
+    }
+
+    #[test]
+    fn deadlines_are_valid_up_to_their_bounds_and_not_beyond() {
+        type Set = fn(Deadlines, Duration) -> Deadlines;
+        let max = 24 * DAY;
+        let setters: [(&str, Set); 5] = [
+            ("deadlines.first_byte", |all, after| all.first_byte(after)),
+            ("deadlines.idle", |all, after| all.idle(after)),
+            ("deadlines.read", |all, after| all.read(after)),
+            ("deadlines.write_stall", |all, after| all.write_stall(after)),
+            ("deadlines.drain", |all, after| all.drain(after)),
+        ];
+        for (knob, set) in setters {
+            let with = |value| Config::builder().deadlines(set(Deadlines::none(), value));
+            for value in [MS, max] {
+                let text = with(value).build().unwrap().to_string();
+                assert!(text.contains(&format!(" {knob}={value:?} ")), "{text}");
+            }
+            for value in [ALMOST_MS, Duration::ZERO] {
+                assert_eq!(refusal(with(value)), ConfigError::TooShort { knob, value, min: MS });
+            }
+            for value in [max + NS, Duration::MAX] {
+                assert_eq!(refusal(with(value)), ConfigError::TooLong { knob, value, max });
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod error;
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
 
-use crate::conn::Limits;
+use crate::conn::{Deadlines, Limits};
 use std::fmt::{self, Display};
 use std::time::Duration;
 
@@ -52,8 +52,10 @@ pub struct Config {
     zero_copy_threshold: usize,
     forward_hold_bytes: usize,
     accept_batch: u32,
+    connect_timeout: Duration,
     close_timeout: Duration,
     linger: Duration,
+    deadlines: Deadlines,
     tick_interval: Option<Duration>,
     panic_policy: PanicPolicy,
     raise_open_files: bool,
@@ -100,8 +102,10 @@ impl Default for Config {
             zero_copy_threshold: 16 << 10,
             forward_hold_bytes: 256 << 10,
             accept_batch: 32,
+            connect_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(2),
+            deadlines: Deadlines::default(),
             tick_interval: None,
             panic_policy: PanicPolicy::CloseConnection,
             raise_open_files: true,
@@ -174,12 +178,20 @@ impl Config {
         self.accept_batch
     }
 
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
     pub(crate) fn close_timeout(&self) -> Duration {
         self.close_timeout
     }
 
     pub(crate) fn linger(&self) -> Duration {
         self.linger
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
     }
 
     pub(crate) fn tick_interval(&self) -> Option<Duration> {
@@ -223,8 +235,10 @@ impl Display for Config {
             zero_copy_threshold,
             forward_hold_bytes,
             accept_batch,
+            connect_timeout,
             close_timeout,
             linger,
+            deadlines,
             tick_interval,
             panic_policy,
             raise_open_files,
@@ -243,7 +257,14 @@ impl Display for Config {
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
         write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
         write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
+        write!(f, " connect_timeout={connect_timeout:?}")?;
         write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        for (knob, after) in deadlines.named() {
+            match after {
+                Some(after) => write!(f, " {knob}={after:?}"),
+                None => write!(f, " {knob}=none"),
+            }?;
+        }
         match tick_interval {
             Some(interval) => write!(f, " tick_interval={interval:?}"),
             None => write!(f, " tick_interval=none"),
@@ -275,8 +296,11 @@ mod tests {
              worker_outbox_bytes=268435456 hold_reads=true receive_buffers=32 \
              receive_buffer_bytes=65536 ring_entries=2048 stage_bytes=131072 \
              zero_copy_threshold=16384 forward_hold_bytes=262144 accept_batch=32 \
-             close_timeout=30s linger=2s tick_interval=none panic_policy=CloseConnection \
-             raise_open_files=true connections_max=none connections_per_address=none"
+             connect_timeout=10s close_timeout=30s linger=2s \
+             deadlines.first_byte=none deadlines.idle=none \
+             deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
+             tick_interval=none panic_policy=CloseConnection raise_open_files=true \
+             connections_max=none connections_per_address=none"
         );
     }
 
@@ -299,8 +323,10 @@ mod tests {
             .zero_copy_threshold(5001)
             .forward_hold_bytes(5002)
             .accept_batch(9)
+            .connect_timeout(Duration::from_millis(10))
             .close_timeout(Duration::from_millis(11))
             .linger(Duration::from_nanos(12))
+            .deadlines(Deadlines::none().idle(Duration::from_millis(14)))
             .tick_interval(Duration::from_millis(13))
             .panic_policy(PanicPolicy::StopWorker)
             .raise_open_files(false)
@@ -314,7 +340,8 @@ mod tests {
              outbox_high_bytes=800 outbox_low_bytes=700 worker_outbox_bytes=1000 \
              hold_reads=false receive_buffers=8 receive_buffer_bytes=2048 ring_entries=64 \
              stage_bytes=5000 zero_copy_threshold=5001 forward_hold_bytes=5002 accept_batch=9 \
-             close_timeout=11ms linger=12ns tick_interval=13ms \
+             connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
+             deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
              connections_per_address=14"
         );

@@ -28,6 +28,34 @@ pub enum Limit {
     },
     /// Closing made no progress for [`close_timeout`](crate::ConfigBuilder::close_timeout).
     CloseTimeout,
+    /// The peer did not answer within [`connect_timeout`](crate::ConfigBuilder::connect_timeout).
+    ConnectTimeout,
+    /// No byte came for [`first_byte`](crate::Deadlines::first_byte).
+    FirstByte,
+    /// Nothing was received or sent for [`idle`](crate::Deadlines::idle).
+    Idle,
+    /// A message was left unfinished for [`read`](crate::Deadlines::read).
+    Read,
+    /// The peer took nothing of what waited for [`write_stall`](crate::Deadlines::write_stall).
+    WriteStall,
+    /// Getting everything out took longer than [`drain`](crate::Deadlines::drain).
+    Drain,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self {
+            Self::Inbox { bytes } => return write!(f, "more than {bytes} unread bytes"),
+            Self::CloseTimeout => "closing made no progress in time",
+            Self::FirstByte => "no byte received in time",
+            Self::Idle => "idle for too long",
+            Self::Read => "a message was not finished in time",
+            Self::WriteStall => "the peer took nothing in time",
+            Self::Drain => "closing took too long",
+            Self::ConnectTimeout => "the peer did not answer in time",
+        };
+        f.write_str(text)
+    }
 }
 
 /// Why a connection ended, said once, in [`on_close`](crate::EventHandler::on_close).
@@ -66,6 +94,12 @@ pub enum CloseReason {
     },
     /// A callback for this connection panicked, or consumed more bytes than there were.
     HandlerPanicked,
+    /// A connection that the handler asked for with [`connect`](crate::Ctx::connect) was not made: no
+    /// peer took it, or there was no socket for it.
+    ConnectFailed {
+        /// The error number, as in `errno(3)`: `ECONNREFUSED`, `EHOSTUNREACH`, `EMFILE` and so on.
+        errno: i32,
+    },
     /// The kernel reported an error.
     Failed {
         /// The error number, as in `errno(3)`.
@@ -90,7 +124,7 @@ impl CloseReason {
             | Self::HandlerPanicked => Initiator::Local,
             Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
             Self::LimitExceeded(_) => Initiator::Limit,
-            Self::ChainBroken { .. } | Self::Failed { .. } => Initiator::System,
+            Self::ChainBroken { .. } | Self::ConnectFailed { .. } | Self::Failed { .. } => Initiator::System,
         }
     }
 
@@ -113,14 +147,14 @@ impl fmt::Display for CloseReason {
                 write!(f, "closed by the peer with {unread} bytes left unread")
             }
             Self::PeerReset => f.write_str("reset by the peer"),
-            Self::LimitExceeded(Limit::Inbox { bytes }) => {
-                write!(f, "more than {bytes} unread bytes")
-            }
-            Self::LimitExceeded(Limit::CloseTimeout) => f.write_str("closing made no progress in time"),
+            Self::LimitExceeded(limit) => limit.fmt(f),
             Self::Shutdown => f.write_str("server shut down"),
             Self::ShutdownDeadline => f.write_str("shutdown deadline reached"),
             Self::ChainBroken { sent, of } => write!(f, "a chain broke after {sent} of {of} bytes"),
             Self::HandlerPanicked => f.write_str("handler panicked"),
+            Self::ConnectFailed { errno } => {
+                write!(f, "could not connect: {}", io::Error::from_raw_os_error(*errno))
+            }
             Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

@@ -9,6 +9,8 @@ use crate::op::{Kind, Outcome};
 #[derive(Debug)]
 pub(crate) enum Event {
     Nothing,
+    /// The peer has answered.
+    Connected,
     /// Bytes arrived.
     Received(Lease),
     /// The peer has ended its direction.
@@ -56,8 +58,18 @@ pub(crate) fn advance(
     match kind {
         Kind::Recv => received(conn, outcome, more),
         Kind::Send => sent(conn, memory, outcome),
+        Kind::Connect => connected(conn, &outcome),
+        Kind::CancelConnect => {
+            conn.ops.cancel_connect = false;
+            Event::Nothing
+        }
         Kind::Reset => {
             conn.ops.reset = false;
+            if let Outcome::Failed { errno } = outcome {
+                log::warn!(
+                    "a connection could not be reset (errno {errno}); its peer may keep memory for long"
+                );
+            }
             Event::Nothing
         }
         Kind::Shutdown => {
@@ -70,6 +82,8 @@ pub(crate) fn advance(
         }
         Kind::CancelSend => {
             conn.ops.cancel_send = false;
+            // One that found nothing has not ended the send, which may be in flight all the same.
+            conn.ops.send_cancelled &= !matches!(outcome, Outcome::Failed { errno: libc::ENOENT, .. });
             Event::Nothing
         }
         Kind::Close => {
@@ -77,6 +91,17 @@ pub(crate) fn advance(
             release(conn)
         }
         kind => unreachable!("{kind:?} is no operation of a connection"),
+    }
+}
+
+/// The connect is over. One that nobody wants any more leaves a socket that is closed in any case.
+fn connected(conn: &mut Conn, outcome: &Outcome) -> Event {
+    conn.ops.connect = false;
+    match outcome {
+        _ if conn.phase != Phase::Connecting => Event::Nothing,
+        Outcome::Done => Event::Connected,
+        Outcome::Failed { errno } => Event::Broken(CloseReason::ConnectFailed { errno: *errno }),
+        outcome => unreachable!("a connect does not complete with {outcome:?}"),
     }
 }
 
@@ -115,6 +140,20 @@ fn sent(conn: &mut Conn, memory: &mut Memory<'_>, outcome: Outcome) -> Event {
 /// A send is over.
 #[inline]
 fn landed(
+    conn: &mut Conn,
+    memory: &mut Memory<'_>,
+    bytes: usize,
+    errno: i32,
+    parcel: Option<Box<Parcel>>,
+) -> Event {
+    // By far the most frequent case: a staged send that went out whole.
+    if errno == 0 && conn.phase == Phase::Open && conn.outbox.complete_whole(bytes, memory.stage) {
+        return Event::Sent { bytes, is_whole: true, is_progress: false, fresh: 0 };
+    }
+    landed_otherwise(conn, memory, bytes, errno, parcel)
+}
+
+fn landed_otherwise(
     conn: &mut Conn,
     memory: &mut Memory<'_>,
     bytes: usize,
@@ -172,4 +211,31 @@ fn release(conn: &mut Conn) -> Event {
     let released = conn.phase.on(PhaseEvent::Released);
     assert!(released, "only a closing connection is released");
     Event::Released
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::Fd;
+
+    #[test]
+    fn a_cancel_that_found_nothing_may_be_repeated() {
+        let (mut stage, mut pool) = (Stage::new(4096).unwrap(), Pool::default());
+        let mut memory = Memory { stage: &mut stage, pool: &mut pool };
+        let failed = |errno| Outcome::Failed { errno };
+        for (outcome, is_final) in
+            [(Outcome::Done, true), (failed(libc::EALREADY), true), (failed(libc::ENOENT), false)]
+        {
+            let mut conn = Conn::new(Fd(0));
+            conn.phase = Phase::Open;
+            conn.watch.ask();
+            conn.ops.send_waits = true;
+            assert!(conn.recalls_send());
+            conn.ops.send_cancelled = true;
+            conn.ops.cancel_send = true;
+            let event = advance(&mut conn, &mut memory, Kind::CancelSend, outcome, false);
+            assert!(matches!(event, Event::Nothing) && !conn.ops.cancel_send);
+            assert_eq!(conn.recalls_send(), !is_final);
+        }
+    }
 }

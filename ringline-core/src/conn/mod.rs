@@ -1,6 +1,8 @@
 //! The state of one connection: plain data, no I/O and no user code.
 
 mod close;
+mod deadlines;
+mod dial;
 mod id;
 mod inbox;
 pub(crate) mod machine;
@@ -11,12 +13,16 @@ mod row;
 mod send;
 mod table;
 mod timers;
+mod watch;
 
 pub use close::{CloseReason, Initiator, Limit};
+pub use deadlines::Deadlines;
+pub use dial::{ConnectError, NotConnected};
 pub use id::ConnId;
 pub use send::{Accepted, Pressure, Rejected, SendError, SendFailure, Sent};
 pub use timers::TimerKey;
 
+pub(crate) use deadlines::Deadline;
 pub(crate) use inbox::Inbox;
 pub(crate) use machine::Event;
 pub(crate) use outbox::Outbox;
@@ -25,3 +31,4 @@ pub(crate) use row::{Conn, WriteEnd};
 pub(crate) use send::Limits;
 pub(crate) use table::Table;
 pub(crate) use timers::{Fired, Timers};
+pub(crate) use watch::Watch;

@@ -209,6 +209,23 @@ impl Outbox {
         self.flight = Flight::None;
     }
 
+    /// The send in flight is over. True if it was staged and all of it left: then this is all there is
+    /// to do about it.
+    #[inline]
+    pub(crate) fn complete_whole(&mut self, bytes: usize, stage: &mut Stage) -> bool {
+        let Flight::Now(span) = self.flight else { return false };
+        if bytes != span.len as usize {
+            return false;
+        }
+        self.flight = Flight::None;
+        self.pending -= bytes;
+        self.is_refused = false;
+        self.receipts.count(bytes);
+        self.receipts.deliver(self.flight_ends);
+        stage.retire(span);
+        true
+    }
+
     /// The send in flight is over: `bytes` of it left. What did not leave waits at the front of the
     /// queue. The parcel is missing if the kernel still has its memory. Without `is_break`, falling
     /// short was to be expected and breaks no chain.
@@ -387,6 +404,11 @@ impl Outbox {
     #[inline]
     pub(crate) fn is_lending(&self) -> bool {
         self.lending > 0
+    }
+
+    /// Whether nothing can be sent before the kernel has given memory back.
+    pub(crate) fn waits_for_memory(&self) -> bool {
+        matches!(self.flight, Flight::Short { .. })
     }
 
     /// Whether nothing is queued and nothing is in flight.

@@ -37,7 +37,11 @@ enum Step {
     Send(Send, usize),
     /// One operation of which the socket takes so much; the memory of a zero-copy send comes back
     /// with it if told so.
-    Fly { room: usize, is_prompt: bool, waits: bool },
+    Fly {
+        room: usize,
+        is_prompt: bool,
+        waits: bool,
+    },
     /// The kernel gives one loan back, whichever.
     Return(usize),
     CopyHeld,
@@ -133,7 +137,9 @@ impl Bench {
                 let kinds = [Send::Copy, Send::Guard, Send::Lease, Send::Copy];
                 let lens = [len / 4, len / 3, len / 5];
                 let lens = [lens[0], lens[1], lens[2], len - lens.iter().sum::<usize>()];
-                for (at, (kind, len)) in kinds.into_iter().zip(lens).enumerate().filter(|(_, (_, len))| *len > 0) {
+                for (at, (kind, len)) in
+                    kinds.into_iter().zip(lens).enumerate().filter(|(_, (_, len))| *len > 0)
+                {
                     self.outbox.expect_more(at < 3);
                     self.push(kind, len);
                 }

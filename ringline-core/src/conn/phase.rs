@@ -8,6 +8,8 @@
 pub(crate) enum Phase {
     /// The handler is being asked whether it wants the connection.
     Arriving,
+    /// The handler has asked for the connection, and the peer has not answered yet.
+    Connecting,
     /// Both directions serve the handler.
     Open,
     /// A close was asked for; what is queued goes out first.
@@ -28,6 +30,8 @@ pub(crate) enum Phase {
 pub(crate) enum PhaseEvent {
     /// The handler took the connection.
     Admitted,
+    /// The peer has answered.
+    Connected,
     /// The handler, the peer's end or the server's end asks for an orderly close.
     CloseAsked,
     /// Nothing is queued any more, and the peer may still be talking.
@@ -46,6 +50,8 @@ pub(crate) enum PhaseEvent {
 pub(crate) const TRANSITIONS: &[(PhaseEvent, Phase, Phase)] = &[
     (PhaseEvent::Admitted, Phase::Arriving, Phase::Open),
     (PhaseEvent::Terminated, Phase::Arriving, Phase::Joining),
+    (PhaseEvent::Connected, Phase::Connecting, Phase::Open),
+    (PhaseEvent::Terminated, Phase::Connecting, Phase::Joining),
     (PhaseEvent::CloseAsked, Phase::Open, Phase::Flushing),
     (PhaseEvent::Terminated, Phase::Open, Phase::Joining),
     (PhaseEvent::Flushed, Phase::Flushing, Phase::Lingering),
@@ -90,7 +96,10 @@ mod tests {
         let line =
             |(event, from, to): &(PhaseEvent, Phase, Phase)| format!("    {from:?} --> {to:?}: {event:?}\n");
         let lines: Vec<_> = TRANSITIONS.iter().map(line).collect();
-        format!("stateDiagram-v2\n    [*] --> Arriving\n{}    Closed --> [*]\n", lines.concat())
+        format!(
+            "stateDiagram-v2\n    [*] --> Arriving\n    [*] --> Connecting\n{}    Closed --> [*]\n",
+            lines.concat()
+        )
     }
 
     #[test]
@@ -118,7 +127,7 @@ mod tests {
         for (event, from, to) in TRANSITIONS {
             assert!(order(*to) > order(*from), "{event:?} leads back");
         }
-        for phase in [Phase::Arriving, Phase::Open, Phase::Flushing, Phase::Lingering] {
+        for phase in [Phase::Arriving, Phase::Connecting, Phase::Open, Phase::Flushing, Phase::Lingering] {
             assert!({ phase }.on(PhaseEvent::Terminated), "{phase:?} can be terminated");
         }
     }

@@ -1,10 +1,11 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, ConnId, Initiator, Outbox, Phase, PhaseEvent, Pressure};
+use super::{CloseReason, ConnId, Deadlines, Initiator, Outbox, Phase, PhaseEvent, Pressure, Watch};
 use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
+use std::net::SocketAddr;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub(crate) enum WriteEnd {
 /// Operations in flight, apart from the outbox's own. True from submission to the last completion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ops {
+    pub(crate) connect: bool,
+    pub(crate) cancel_connect: bool,
+    /// The connect was cancelled already; one cancel is enough.
+    pub(crate) connect_cancelled: bool,
     pub(crate) recv: bool,
     pub(crate) cancel_recv: bool,
     pub(crate) cancel_send: bool,
@@ -38,6 +43,10 @@ pub(crate) struct Conn {
     pub(crate) phase: Phase,
     pub(crate) write_end: WriteEnd,
     pub(crate) ops: Ops,
+    /// Where to connect to, until that operation is on its way.
+    pub(crate) dials: Option<Box<SocketAddr>>,
+    /// The handler was told that it is open.
+    pub(crate) was_open: bool,
     /// The handler paused reading.
     pub(crate) is_paused: bool,
     /// Reading waits for the outbox to come down.
@@ -71,10 +80,10 @@ pub(crate) struct Conn {
     /// When to try again to send to a peer that has ended, and how many times that was in vain.
     pub(crate) retry_timer: Option<TimerId>,
     pub(crate) retries: u8,
-    /// Bounds the time that closing takes.
+    /// Bounds the time that connecting takes, and later the time that closing takes.
     pub(crate) close_timer: Option<TimerId>,
-    /// That time is over, unless the send that is called back shows that the peer takes bytes.
-    pub(crate) is_late: bool,
+    /// Its deadlines.
+    pub(crate) watch: Watch,
 }
 
 impl Conn {
@@ -84,6 +93,8 @@ impl Conn {
             phase: Phase::Arriving,
             write_end: WriteEnd::Open,
             ops: Ops::default(),
+            dials: None,
+            was_open: false,
             is_paused: false,
             is_held: false,
             is_starved: false,
@@ -103,8 +114,14 @@ impl Conn {
             retry_timer: None,
             retries: 0,
             close_timer: None,
-            is_late: false,
+            watch: Watch::new(&Deadlines::none()),
         }
+    }
+
+    /// A connection to be made, without a socket yet.
+    pub(crate) fn dialing(address: SocketAddr) -> Self {
+        let dials = Some(Box::new(address));
+        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE) }
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.
@@ -140,16 +157,30 @@ impl Conn {
         Some(self.outbox.discard(stage, pool))
     }
 
+    /// Whether the handler may send.
+    #[inline]
+    pub(crate) fn takes_sends(&self) -> bool {
+        self.phase.takes_sends() && self.write_end == WriteEnd::Open
+    }
+
     /// Whether the handler is to see data now.
     #[inline]
     pub(crate) fn delivers(&self) -> bool {
-        let waits = self.is_held || self.is_starved || self.feeds > 0;
-        self.phase == Phase::Open && !self.is_paused && !waits
+        let waits = self.is_paused | self.is_held | self.is_starved | (self.feeds > 0);
+        self.phase == Phase::Open && !waits
     }
 
     /// Whether a receive should be armed.
     #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
+        // By far the most frequent case.
+        if self.delivers() && !self.is_stuffed {
+            return !self.has_ended;
+        }
+        self.wants_recv_all_the_same()
+    }
+
+    fn wants_recv_all_the_same(&self) -> bool {
         let open = match self.phase {
             Phase::Open => {
                 // One that is armed stays so until the socket refuses; none is armed anew.
@@ -172,17 +203,13 @@ impl Conn {
             && self.write_end == WriteEnd::Open
             && self.ops.recv == self.wants_recv()
             && self.outbox.pressure() == Pressure::Low
-            && !self.waits_in_vain()
+            && !self.recalls_send()
     }
 
-    /// Whether a send waits for room at a peer that has ended, which the kernel cannot do.
-    pub(crate) fn waits_in_vain(&self) -> bool {
-        self.has_ended && self.ops.send_waits && !self.ops.send_cancelled
-    }
-
-    /// Whether the send in flight is to be called back.
-    pub(crate) fn calls_back(&self) -> bool {
-        self.waits_in_vain() || self.is_late
+    /// Whether a send that waits for room is to come home before it is done: at a peer that has
+    /// ended, because the kernel cannot wait there, and to tell how many bytes have left.
+    pub(crate) fn recalls_send(&self) -> bool {
+        self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended || self.watch.asks())
     }
 
     /// Whether there is nothing to do at all.
@@ -194,7 +221,9 @@ impl Conn {
     /// Whether nothing of this connection is in flight.
     pub(crate) fn is_joined(&self) -> bool {
         let ops = self.ops;
-        !ops.recv
+        !ops.connect
+            && !ops.cancel_connect
+            && !ops.recv
             && !ops.cancel_recv
             && !ops.cancel_send
             && !ops.reset

@@ -87,6 +87,11 @@ impl<T> Table<T> {
         self.live() >= self.limit as usize
     }
 
+    /// How many rows there may be.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit
+    }
+
     pub(crate) fn live(&self) -> usize {
         self.rows.len() - self.free.len()
     }

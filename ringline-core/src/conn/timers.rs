@@ -19,6 +19,10 @@ pub(crate) enum Fired {
     Conn(ConnId, TimerKey),
     /// Closing this connection has taken too long without progress.
     CloseTimeout(ConnId),
+    /// A deadline of this connection may have passed.
+    Deadline(ConnId),
+    /// A peer was to answer by now.
+    ConnectTimeout(ConnId),
     /// A socket that was full may have room again.
     SendAgain(ConnId),
     /// A listener may accept again.

@@ -4,8 +4,8 @@ use super::sending::Presented;
 use super::{Clock, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::config::Config;
-use crate::conn::{CloseReason, Conn, ConnId, Fired, Limits, Table};
-use crate::conn::{Phase, TimerKey, Timers, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Table};
+use crate::conn::{Phase, TimerKey, Timers, Watch, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::net::Tickets;
 use crate::timer::TimerId;
@@ -32,6 +32,11 @@ pub(crate) struct Io {
     pub(crate) holds_reads: bool,
     pub(crate) close_timeout: Duration,
     pub(crate) linger: Duration,
+    /// The deadlines that a new connection begins with.
+    pub(crate) watch: Watch,
+    pub(crate) connect_timeout: Duration,
+    /// No new connections any more.
+    pub(crate) is_ending: bool,
     /// Bytes waiting in all outboxes together, and their limit.
     pub(crate) queued: usize,
     pub(crate) queued_limit: usize,
@@ -68,6 +73,9 @@ impl Io {
             holds_reads: config.holds_reads(),
             close_timeout: config.close_timeout(),
             linger: config.linger(),
+            watch: Watch::new(config.deadlines()),
+            connect_timeout: config.connect_timeout(),
+            is_ending: false,
             queued: 0,
             queued_limit: config.worker_outbox_bytes(),
             starved: Vec::new(),
@@ -103,8 +111,12 @@ impl Io {
 
     pub(crate) fn close(&mut self, id: ConnId, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.close(reason) {
+        if conn.phase == Phase::Connecting {
+            // Nothing is queued that could go out first.
+            self.terminate(id, reason);
+        } else if conn.close(reason) {
             self.restart_close_timer(id, self.close_timeout);
+            self.watch_closing(id);
             self.mark(id);
         }
     }
@@ -138,6 +150,7 @@ impl Io {
             && !conn.is_paused
         {
             conn.is_paused = true;
+            conn.watch.stop(Deadline::Read);
             self.shard.reads_pauses.increment();
             self.mark(id);
         }
@@ -203,6 +216,7 @@ impl Io {
         let mut conn = self.conns.remove(id)?;
         self.tickets.give_back(id.row());
         self.timers.cancel_all(&mut conn.timers);
+        conn.watch.disarm(&mut self.timers);
         for timer in [conn.close_timer.take(), conn.retry_timer.take()].into_iter().flatten() {
             self.timers.cancel(timer, &mut self.conns);
         }

@@ -5,6 +5,8 @@
 
 mod chain;
 mod clock;
+mod deadlines;
+mod dialing;
 mod io;
 mod parts;
 mod sending;
@@ -13,15 +15,15 @@ pub use chain::Chain;
 pub use parts::Parts;
 
 pub(crate) use clock::Clock;
+pub(crate) use deadlines::begin;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
 
 use crate::buf::SendGuard;
-use crate::conn::{Accepted, CloseReason, ConnId, Rejected, SendError, TimerKey};
+use crate::conn::{Accepted, CloseReason, ConnId, Deadlines, Rejected, SendError, TimerKey};
 use crate::handler::EventHandler;
 use crate::timer::TimerId;
 use std::fmt;
-use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 /// Where a handler runs.
@@ -39,12 +41,13 @@ pub struct Seat {
 /// The worker, as a callback sees it.
 pub struct Ctx<'a, H: EventHandler> {
     io: &'a mut Io,
-    handler: PhantomData<fn(&mut H)>,
+    /// The states of connections that the callback has asked for.
+    parked: &'a mut Vec<(ConnId, H::Conn)>,
 }
 
 impl<'a, H: EventHandler> Ctx<'a, H> {
-    pub(crate) fn new(io: &'a mut Io) -> Self {
-        Self { io, handler: PhantomData }
+    pub(crate) fn new(io: &'a mut Io, parked: &'a mut Vec<(ConnId, H::Conn)>) -> Self {
+        Self { io, parked }
     }
 
     /// Queues a copy of `bytes` for a connection, behind everything sent before. All of it is
@@ -121,8 +124,9 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
 
     /// Closes a connection in order: everything sent goes out, then our direction ends, then the
     /// peer gets [`linger`](crate::ConfigBuilder::linger) to end its own. Data that still arrives
-    /// is dropped. Does nothing if the connection is closing, gone, or not open yet: in
-    /// [`on_accept`](EventHandler::on_accept) the answer is [`Admit::Refuse`](crate::Admit::Refuse).
+    /// is dropped. Gives up a connection that is not made yet. Does nothing if the connection is
+    /// closing or gone; in [`on_accept`](EventHandler::on_accept) the answer is
+    /// [`Admit::Refuse`](crate::Admit::Refuse).
     pub fn close(&mut self, id: ConnId) {
         self.io.close(id, CloseReason::Closed);
     }
@@ -205,6 +209,15 @@ impl<'a, H: EventHandler> Ctx<'a, H> {
     /// connection.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.io.cancel_timer(timer)
+    }
+
+    /// Replaces the [`Deadlines`] of one connection, which are at first those of
+    /// [`ConfigBuilder::deadlines`](crate::ConfigBuilder::deadlines). False if it is closing or gone.
+    ///
+    /// What runs already and has a deadline afterwards runs on since it began. A time below 1 ms
+    /// counts as 1 ms, and one above 24 days as 24 days.
+    pub fn set_deadlines(&mut self, id: ConnId, deadlines: Deadlines) -> bool {
+        self.io.set_deadlines(id, &deadlines)
     }
 
     /// The time as of this turn: read from the system's monotonic clock once, when first asked for.

@@ -4,7 +4,7 @@ use super::chain::{Chain, Then};
 use super::io::Io;
 use super::parts::{Part, Parts};
 use crate::buf::{Body, Guard, Lease, Parcel, Piece, Pool, SendGuard};
-use crate::conn::{Accepted, CloseReason, ConnId, Pressure, Rejected, SendError, WriteEnd};
+use crate::conn::{Accepted, CloseReason, ConnId, Deadline, Pressure, Rejected, SendError};
 
 /// Received bytes that a callback is looking at where the backend has them, so that they can be
 /// forwarded.
@@ -32,22 +32,42 @@ impl Presented {
         Self { source: Some(source), ..Self::default() }
     }
 
+    /// The callback has returned.
+    #[inline]
+    pub(crate) fn end(&mut self) {
+        self.source = None;
+    }
+
     /// Where `data` begins, if all of it is here and can be held.
     fn find(&self, data: &[u8]) -> Option<u32> {
         let at = data.as_ptr().addr().wrapping_sub(self.start);
         let is_here = at <= self.len && data.len() <= self.len - at;
-        (self.may_hold && is_here).then_some(self.offset + at as u32)
+        (self.may_hold && self.source.is_some() && is_here).then_some(self.offset + at as u32)
     }
 }
 
 impl Io {
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
-        let sequence = self.admit(id, bytes.len())?;
-        let Self { conns, stage, pool, .. } = self;
-        let Some(conn) = conns.get_mut(id) else { return Err(SendError::Gone) };
-        let fresh = conn.outbox.push(bytes, stage, pool);
-        Ok(self.accepted(id, sequence, fresh))
+        let Some(conn) = self.conns.get_mut(id) else { return Err(SendError::Gone) };
+        let has_room = bytes.len() <= self.limits.full - conn.outbox.pending()
+            && bytes.len() <= self.queued_limit - self.queued;
+        if !conn.takes_sends() || !has_room {
+            return self.admit(id, bytes.len()).and(Err(SendError::Closing));
+        }
+        self.queued += bytes.len();
+        let sequence = conn.outbox.begin();
+        let fresh = conn.outbox.push(bytes, &mut self.stage, &mut self.pool);
+        self.shard.pool_waits.add(fresh.into());
+        if !conn.is_dirty {
+            conn.is_dirty = true;
+            self.dirty.push(id);
+        }
+        // Nothing follows from a send that leaves the outbox low and is not over yet.
+        if conn.outbox.pending() < self.limits.high && !conn.outbox.owes_report() {
+            return Ok(Accepted { sequence, pressure: conn.outbox.pressure() });
+        }
+        Ok(self.accepted(id, sequence, 0))
     }
 
     pub(crate) fn send_guard<G: SendGuard>(&mut self, id: ConnId, guard: G) -> Result<Accepted, Rejected<G>> {
@@ -138,17 +158,18 @@ impl Io {
     /// Sends received bytes on. They stay where they are if they are what the callback was given.
     pub(crate) fn forward(&mut self, to: ConnId, data: &[u8]) -> Result<Accepted, SendError> {
         let offset = if data.len() < FORWARD_BYTES_MIN { None } else { self.presented.find(data) };
-        let accepted = match offset {
-            Some(offset) => self.hold(to, offset, data)?,
-            None => self.send(to, data)?,
+        let sent = match offset {
+            Some(offset) => self.hold(to, offset, data),
+            None => self.send(to, data),
         };
-        if accepted.pressure == Pressure::High
-            && self.holds_reads
+        // The source waits if the outbox is high, and all the more if it has no room at all.
+        if self.holds_reads
             && let Some(source) = self.presented.source
+            && self.conns.get(to).is_some_and(|conn| conn.outbox.pressure() == Pressure::High)
         {
             self.feed(source, to);
         }
-        Ok(accepted)
+        sent
     }
 
     /// Lets everybody read on who waits for this connection's outbox.
@@ -201,10 +222,9 @@ impl Io {
     }
 
     /// The number of a send of `len` bytes, if they can be sent; then they count as queued.
-    #[inline]
     fn admit(&mut self, id: ConnId, len: usize) -> Result<u64, SendError> {
         let conn = self.conns.get_mut(id).ok_or(SendError::Gone)?;
-        if !conn.phase.takes_sends() || conn.write_end != WriteEnd::Open {
+        if !conn.takes_sends() {
             return Err(SendError::Closing);
         }
         let pending = conn.outbox.pending();
@@ -232,6 +252,9 @@ impl Io {
         }
         if conn.outbox.raise() {
             conn.is_held = self.holds_reads;
+            if conn.is_held {
+                conn.watch.stop(Deadline::Read);
+            }
             self.shard.outbox_high.increment();
         }
         self.mark(id);
@@ -251,6 +274,7 @@ impl Io {
             && let Some(conn) = self.conns.get_mut(id)
             && !std::mem::replace(&mut conn.is_starved, true)
         {
+            conn.watch.stop(Deadline::Read);
             self.starved.push((id, len));
             self.mark(id);
         }
@@ -263,6 +287,9 @@ impl Io {
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
             conn.is_held = self.holds_reads;
+            if conn.is_held {
+                conn.watch.stop(Deadline::Read);
+            }
             self.shard.outbox_high.increment();
         }
         let pressure = conn.outbox.pressure();
@@ -327,6 +354,7 @@ impl Io {
         fed.fed_by.push(source);
         if let Some(feeding) = self.conns.get_mut(source) {
             feeding.feeds += 1;
+            feeding.watch.stop(Deadline::Read);
             self.mark(source);
         }
     }

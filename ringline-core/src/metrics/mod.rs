@@ -46,6 +46,10 @@ macro_rules! metric_table {
                 "Send operations that completed with an error.";
             connections_accepted: Counter = "ringline/connections/accepted",
                 "Connections accepted from listeners.";
+            connects: Counter = "ringline/connects",
+                "Connections that were made to a peer.";
+            connects_failed: Counter = "ringline/connects/failed",
+                "Connections to a peer that were not made, for whatever reason.";
             connections_refused: Counter = "ringline/connections/refused",
                 "Connections turned away by a limit or by the handler.";
             connections_active: Gauge = "ringline/connections/active",
@@ -61,7 +65,17 @@ macro_rules! metric_table {
             closed_limit: Counter = "ringline/closed/limit",
                 "Connections closed because they exceeded a limit.";
             closed_timeout: Counter = "ringline/closed/timeout",
-                "Connections closed because a deadline passed.";
+                "Connections closed because closing made no progress in time.";
+            closed_first_byte: Counter = "ringline/closed/first_byte",
+                "Connections closed because no first byte came in time.";
+            closed_idle: Counter = "ringline/closed/idle",
+                "Connections closed because nothing was received or sent for too long.";
+            closed_read: Counter = "ringline/closed/read",
+                "Connections closed because a message was not finished in time.";
+            closed_write_stall: Counter = "ringline/closed/write_stall",
+                "Connections closed because the peer took nothing of what waited in time.";
+            closed_drain: Counter = "ringline/closed/drain",
+                "Connections closed because their orderly close took too long.";
             closed_shutdown: Counter = "ringline/closed/shutdown",
                 "Connections closed because their worker stopped.";
             closed_error: Counter = "ringline/closed/error",
@@ -90,6 +104,10 @@ macro_rules! metric_table {
                 "Zero-copy sends of which the kernel reported that it had copied the bytes after all.";
             chains: Counter = "ringline/chains",
                 "Chains that were accepted.";
+            buffers_held: Gauge = "ringline/buffers/held",
+                "Receive buffers that are full and not back with the kernel.";
+            pool_lent: Gauge = "ringline/pool/lent",
+                "Blocks and parcels that are queued or with the kernel.";
             forwards_held: Counter = "ringline/forwards/held",
                 "Stretches of received bytes that were forwarded without being copied.";
             refused_full: Counter = "ringline/refused/full",

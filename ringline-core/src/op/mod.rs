@@ -15,11 +15,39 @@ use std::os::fd::RawFd;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fd(pub(crate) u32);
 
+impl Fd {
+    /// Stands for a socket that has not been made. No operation names it.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+    /// This bit says that the rest is the number of a descriptor of the process, whatever kind of
+    /// descriptor the backend's other sockets have.
+    const PLAIN: u32 = 1 << 31;
+
+    /// A descriptor of the process; numbers of such descriptors leave the highest bits free.
+    pub(crate) const fn plain(number: u32) -> Self {
+        Self(number | Self::PLAIN)
+    }
+
+    #[inline]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 & Self::PLAIN != 0
+    }
+
+    /// The number without the bit.
+    #[inline]
+    pub(crate) const fn number(self) -> u32 {
+        self.0 & !Self::PLAIN
+    }
+}
+
 /// One request to a backend with everything it needs.
 #[derive(Debug)]
 pub(crate) enum Op {
     /// Accepts one connection of a listening socket. Completes with `Accepted` or `Failed`.
     Accept { listener: RawFd },
+    /// Connects a socket that `Backend::socket` has made, which
+    /// happens once and before anything else on it. Completes with `Done`, or with `Failed`, after which
+    /// the socket is good for nothing but its close.
+    Connect { fd: Fd, address: Box<SocketAddr> },
     /// Receives until told otherwise, into buffers of the backend. Completes many times with
     /// `Received`; `EndOfStream`, `Failed` and a completion without `more` end it.
     Recv { fd: Fd },

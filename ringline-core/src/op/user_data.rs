@@ -9,7 +9,7 @@
 pub(crate) enum Kind {
     /// Row of the worker's accept table.
     Accept = 1,
-    /// Row of the connection table, as are the next five, and `Reset`.
+    /// Row of the connection table, as are the next five, `Reset` and the last two.
     Recv = 2,
     Send = 3,
     Shutdown = 4,
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Reset = 12,
     /// Row of a backend's own parcels in flight; never leaves a backend.
     Parcel = 13,
+    Connect = 14,
+    CancelConnect = 15,
 }
 
 impl Kind {
@@ -47,6 +49,8 @@ impl Kind {
             11 => Self::Wake,
             12 => Self::Reset,
             13 => Self::Parcel,
+            14 => Self::Connect,
+            15 => Self::CancelConnect,
             _ => return None,
         })
     }
@@ -109,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 13] = [
+        const ALL: [Self; 15] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -123,6 +127,8 @@ mod tests {
             Self::Wake,
             Self::Reset,
             Self::Parcel,
+            Self::Connect,
+            Self::CancelConnect,
         ];
     }
 

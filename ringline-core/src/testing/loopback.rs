@@ -1,8 +1,8 @@
 //! Peers on the real kernel: plain sockets of the standard library that never block.
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -17,15 +17,71 @@ struct Client {
 pub(super) struct Loopback {
     server: SocketAddr,
     clients: Vec<Client>,
+    /// Takes connections of the server's; made when it is asked for.
+    listener: Option<TcpListener>,
+    /// Bound, and not listening.
+    refusing: Vec<Socket>,
+    /// Listens, and its queue is full.
+    silent: Option<Silent>,
+}
+
+#[derive(Debug)]
+struct Silent {
+    listener: Socket,
+    _fill: Vec<Socket>,
 }
 
 impl Loopback {
     pub(super) fn new(server: SocketAddr) -> Self {
-        Self { server, clients: Vec::new() }
+        Self { server, clients: Vec::new(), listener: None, refusing: Vec::new(), silent: None }
+    }
+
+    pub(super) fn dial_addr(&mut self) -> SocketAddr {
+        let listener = self.listener.get_or_insert_with(|| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+            listener.set_nonblocking(true).expect("a socket option");
+            listener
+        });
+        listener.local_addr().expect("a bound socket has an address")
+    }
+
+    /// The port stays bound, so that nobody else comes to listen on it.
+    pub(super) fn refused_addr(&mut self) -> SocketAddr {
+        let socket = bound();
+        let address = address_of(&socket);
+        // A socket that is bound and does not listen refuses, and costs little.
+        self.refusing.push(socket);
+        address
+    }
+
+    pub(super) fn silent_addr(&mut self) -> SocketAddr {
+        let silent = self.silent.get_or_insert_with(|| {
+            let listener = bound();
+            listener.listen(0).expect("a bound socket can listen");
+            let address = address_of(&listener);
+            // The first of these stays in the queue for good, and the kernel drops what comes later.
+            let fill = (0..4).map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                socket.set_nonblocking(true).expect("a socket option");
+                let _ = socket.connect(&address.into());
+                socket
+            });
+            Silent { _fill: fill.collect(), listener }
+        });
+        address_of(&silent.listener)
+    }
+
+    pub(super) fn dialed(&mut self) -> Option<usize> {
+        let (stream, _) = self.listener.as_ref()?.accept().ok()?;
+        Some(self.add(stream))
     }
 
     pub(super) fn connect(&mut self) -> usize {
         let stream = TcpStream::connect(self.server).expect("the listener takes connections");
+        self.add(stream)
+    }
+
+    fn add(&mut self, stream: TcpStream) -> usize {
         stream.set_nodelay(true).expect("a socket option");
         stream.set_nonblocking(true).expect("a socket option");
         self.clients.push(Client { stream: Some(stream), saw_eof: false, saw_reset: false });
@@ -100,4 +156,16 @@ impl Loopback {
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+    socket.bind(&any.into()).expect("a free port");
+    socket
+}
+
+fn address_of(socket: &Socket) -> SocketAddr {
+    let address = socket.local_addr().expect("a bound socket has an address");
+    address.as_socket().expect("it is an internet address")
 }

@@ -302,19 +302,24 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return None;
             }
         };
-        let id = self.io.conns.insert(Conn::new(fd)).ok()?;
+        let conn = Conn { watch: self.io.watch, ..Conn::new(fd) };
+        let id = self.io.conns.insert(conn).ok()?;
         self.io.tickets.keep(id.row(), ticket);
         Some(id)
     }
 
     fn open(&mut self, id: ConnId, state: H::Conn) {
         self.users[id.row()] = Some(state);
-        let opened = self.io.conns.get_mut(id).is_some_and(|conn| conn.phase.on(PhaseEvent::Admitted));
+        let opened = self.io.conns.get_mut(id).is_some_and(|conn| {
+            conn.was_open = true;
+            conn.phase.on(PhaseEvent::Admitted)
+        });
         assert!(opened, "an arriving connection opens");
         self.io.shard.connections_accepted.increment();
         self.io.shard.connections_active.add(1);
         self.publish_load();
         self.io.mark(id);
+        self.io.watch_open(id);
         self.open_handler(id);
     }
 

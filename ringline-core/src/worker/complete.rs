@@ -17,6 +17,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             | Kind::Shutdown
             | Kind::Close
             | Kind::Reset
+            | Kind::Connect
+            | Kind::CancelConnect
             | Kind::CancelRecv
             | Kind::CancelSend => self.complete_conn(tag, outcome, more),
             Kind::Accept => self.accepted(tag, outcome),
@@ -47,6 +49,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         match event {
             Event::Nothing => {}
             Event::Received(lease) => self.received(id, lease),
+            Event::Connected => self.connected(id),
             Event::Ended => self.ended(id),
             Event::OutOfBuffers => self.io.shard.buffers_empty.increment(),
             Event::Sent { bytes, is_whole, is_progress, fresh } => {
@@ -54,12 +57,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 if is_progress {
                     // A closing connection whose peer takes bytes gets more time.
                     self.io.restart_close_timer(id, self.io.close_timeout);
-                } else if self.io.conns.get(id).is_some_and(|conn| conn.is_late) {
-                    self.close_timed_out(id);
                 }
-                if let Some(conn) = self.io.conns.get_mut(id) {
-                    conn.is_late = false;
-                }
+                self.watch_sent(id, bytes, is_whole);
                 if !is_whole {
                     self.fell_short(id, bytes);
                 }
@@ -117,14 +116,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// The last completion of a connection: the row is free, and the handler gets its state back.
-    fn released(&mut self, id: ConnId) {
+    pub(super) fn released(&mut self, id: ConnId) {
         // What went out is reported as such, even if nobody came to it before.
         self.report_sent(id);
         let Some(mut conn) = self.io.remove(id) else { return };
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();
         let unsent = conn.outbox.take_failure(reason);
-        self.count_closed(reason);
+        if conn.was_open {
+            self.count_closed(reason);
+        } else {
+            self.io.shard.connects_failed.increment();
+            self.publish_load();
+        }
         self.close_handler(id, unsent, reason);
     }
 
@@ -136,11 +140,20 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             CloseReason::Closed | CloseReason::Aborted => shard.closed_local.increment(),
             CloseReason::PeerClosed { .. } => shard.closed_peer.increment(),
             CloseReason::PeerReset => shard.closed_reset.increment(),
-            CloseReason::LimitExceeded(Limit::CloseTimeout) => shard.closed_timeout.increment(),
+            CloseReason::LimitExceeded(Limit::CloseTimeout | Limit::ConnectTimeout) => {
+                shard.closed_timeout.increment();
+            }
             CloseReason::LimitExceeded(Limit::Inbox { .. }) => shard.closed_limit.increment(),
+            CloseReason::LimitExceeded(Limit::FirstByte) => shard.closed_first_byte.increment(),
+            CloseReason::LimitExceeded(Limit::Idle) => shard.closed_idle.increment(),
+            CloseReason::LimitExceeded(Limit::Read) => shard.closed_read.increment(),
+            CloseReason::LimitExceeded(Limit::WriteStall) => shard.closed_write_stall.increment(),
+            CloseReason::LimitExceeded(Limit::Drain) => shard.closed_drain.increment(),
             CloseReason::Shutdown | CloseReason::ShutdownDeadline => shard.closed_shutdown.increment(),
             CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
-            CloseReason::ChainBroken { .. } | CloseReason::Failed { .. } => shard.closed_error.increment(),
+            CloseReason::ChainBroken { .. }
+            | CloseReason::ConnectFailed { .. }
+            | CloseReason::Failed { .. } => shard.closed_error.increment(),
         }
         self.publish_load();
     }

@@ -14,12 +14,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn received(&mut self, id: ConnId, lease: Lease) {
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(lease.len.into());
-        let Some(conn) = self.io.conns.get(id) else { return self.backend.release(lease) };
+        let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
         if conn.phase != Phase::Open {
             return self.backend.release(lease);
         }
+        let hears = conn.watch.hears();
         let inbox = &self.inboxes[id.row()];
         if conn.delivers() && inbox.is_empty() && lease.len as usize >= inbox.need() {
+            conn.redeliver = false;
             if let Some(consumed) = self.data_handler(id, &lease) {
                 self.keep_rest(id, &lease, consumed);
             }
@@ -27,8 +29,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
             self.deliver_inbox(id);
+            self.watch_unread(id, 0);
         }
         self.backend.release(lease);
+        if hears {
+            self.io.watch_received(id);
+        }
     }
 
     /// The peer has ended its direction. Data comes first, also what is only to be shown again.
@@ -39,11 +45,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Presents the inbox if the handler may see it and it holds what the handler asked for.
     pub(super) fn deliver_inbox(&mut self, id: ConnId) {
-        let Some(conn) = self.io.conns.get(id) else { return };
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
         let inbox = &self.inboxes[id.row()];
         if !conn.delivers() || conn.end_told || !inbox.is_ready() {
             return;
         }
+        // Whoever wanted to see them again sees them now.
+        conn.redeliver = false;
         let Some(consumed) = self.inbox_handler(id) else { return };
         self.inboxes[id.row()].consume(consumed.bytes);
         self.expect(id, consumed);
@@ -77,12 +85,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         for id in due.drain(..) {
             if let Some(conn) = self.io.conns.get_mut(id) {
                 conn.is_due = false;
+                if conn.phase == Phase::Closed {
+                    self.released(id);
+                    continue;
+                }
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 self.report_sent(id);
                 if redeliver {
                     self.deliver_inbox(id);
                 }
                 self.deliver_end(id);
+                self.watch_unread(id, 0);
             }
         }
         self.spare = due;
@@ -147,6 +160,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if !self.io.is_open(id) {
             return;
         }
+        self.watch_unread(id, consumed.bytes);
         let inbox = &mut self.inboxes[id.row()];
         inbox.set_need(consumed.need);
         let is_over = inbox.len() > self.inbox_limit;

@@ -19,8 +19,9 @@ use std::time::Instant;
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Runs user code that is for no connection.
     fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> Option<R> {
-        let (handler, io) = (&mut self.handler, &mut self.io);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io))));
+        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked))));
+        self.adopt();
         unless_panic(result).or_else(|| self.panicked())
     }
 
@@ -32,14 +33,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         callback: impl FnOnce(&mut H, &mut Ctx<'_, H>, &mut H::Conn) -> R,
     ) -> Option<R> {
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io) = (&mut self.handler, &mut self.io);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io), state)));
+        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked), state)));
+        self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 
     /// Lets a test or a tool act as the handler.
     pub(crate) fn act<R>(&mut self, act: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> R {
-        act(&mut self.handler, &mut Ctx::new(&mut self.io))
+        let result = act(&mut self.handler, &mut Ctx::new(&mut self.io, &mut self.parked));
+        self.adopt();
+        result
     }
 
     pub(super) fn start_handler(&mut self) -> bool {
@@ -61,14 +65,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let may_hold = self.backend.has_spare_buffers();
         let data = self.backend.received(lease);
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io) = (&mut self.handler, &mut self.io);
+        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
         io.presented = Presented::in_place(id, data, lease, may_hold);
-        let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        io.presented = Presented::default();
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+        io.presented.end();
         let len = data.len();
         for lease in io.shared.drain(..) {
             self.backend.share(&lease);
         }
+        self.adopt();
         self.judge(id, len, unless_panic(result))
     }
 
@@ -76,18 +82,23 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn inbox_handler(&mut self, id: ConnId) -> Option<Consumed> {
         let data = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io) = (&mut self.handler, &mut self.io);
+        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
         io.presented = Presented::copied(id);
-        let result = catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io), id, state, data)));
-        io.presented = Presented::default();
-        self.judge(id, data.len(), unless_panic(result))
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+        io.presented.end();
+        let len = data.len();
+        self.adopt();
+        self.judge(id, len, unless_panic(result))
     }
 
     pub(super) fn eof_handler(&mut self, id: ConnId) -> Option<Eof> {
         let unread = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io) = (&mut self.handler, &mut self.io);
-        let result = catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io), id, state, unread)));
+        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io, parked), id, state, unread)));
+        self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 

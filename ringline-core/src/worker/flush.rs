@@ -2,9 +2,10 @@
 
 use super::Worker;
 use crate::backend::{Backend, Full};
-use crate::conn::{CloseReason, Conn, ConnId, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, PhaseEvent, WriteEnd};
+use crate::ctx;
 use crate::handler::EventHandler;
-use crate::op::{Kind, Op, UserData};
+use crate::op::{Fd, Kind, Op, UserData};
 use std::time::Duration;
 
 /// How long to leave a full socket alone when waiting for room is not possible; doubles while the peer
@@ -74,11 +75,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.resets = true;
             conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
             self.io.mark(id);
-        } else if conn.ops.send_waits && !conn.is_late {
-            // A large send may take long, and only its end tells how much of it has left.
-            conn.is_late = true;
-            self.io.mark(id);
-        } else {
+        } else if !self.io.ask_send(id) {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }
     }
@@ -88,6 +85,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
+            && !conn.ops.cancel_send
             && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended, &mut self.io.pool)
         {
             let user_data = UserData::new(Kind::Send, id.generation, id.row);
@@ -97,6 +95,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return Err(OutOfRoom);
             }
             conn.ops.send_waits = waits;
+            if waits {
+                ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
+            }
             // Something may hang on it: then say when it is done, even if nothing else happens.
             self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());
         }
@@ -111,11 +112,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Everything but sending.
     fn flush_rest(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        self.flush_connect(id)?;
         self.flush_phase(id);
         self.flush_write_end(id)?;
         self.flush_recv(id)?;
         // A send that waits for a peer that has ended would keep a thread of the kernel busy.
-        if self.io.conns.get(id).is_some_and(Conn::calls_back) {
+        if self.io.conns.get(id).is_some_and(Conn::recalls_send) {
             self.cancel_send(id)?;
         }
         self.flush_join(id)
@@ -181,8 +183,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.ops.recv && !conn.ops.cancel_recv {
             self.cancel_recv(id)?;
         }
+        self.cancel_connect(id)?;
         self.cancel_send(id)?;
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if conn.fd == Fd::NONE {
+            self.finish_unmade(id);
+            return Ok(());
+        }
         if !conn.is_joined() || !self.is_time_to_close(id)? {
             return Ok(());
         }
@@ -216,6 +223,52 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.was_reset = true;
         }
         Ok(false)
+    }
+
+    /// Makes the socket of a connection that the handler has asked for, and connects it.
+    fn flush_connect(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        if conn.phase != Phase::Connecting {
+            return Ok(());
+        }
+        let Some(address) = conn.dials.take() else { return Ok(()) };
+        if conn.fd == Fd::NONE {
+            match self.backend.socket(&address) {
+                Ok(fd) => conn.fd = fd,
+                Err(errno) => {
+                    self.io.terminate(id, CloseReason::ConnectFailed { errno });
+                    return Ok(());
+                }
+            }
+        }
+        let op = Op::Connect { fd: conn.fd, address };
+        let user_data = UserData::new(Kind::Connect, id.generation, id.row);
+        match self.backend.push(user_data, op, &self.io.stage) {
+            Ok(()) => {
+                conn.ops.connect = true;
+                Ok(())
+            }
+            Err(Full(op)) => {
+                if let Op::Connect { address, .. } = op {
+                    conn.dials = Some(address);
+                }
+                Err(OutOfRoom)
+            }
+        }
+    }
+
+    fn cancel_connect(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let wants = |conn: &Conn| conn.ops.connect && !conn.ops.connect_cancelled;
+        if !self.io.conns.get(id).is_some_and(wants) {
+            return Ok(());
+        }
+        let target = UserData::new(Kind::Connect, id.generation, id.row);
+        self.submit(Kind::CancelConnect, id, Op::Cancel { target })?;
+        if let Some(conn) = self.io.conns.get_mut(id) {
+            conn.ops.cancel_connect = true;
+            conn.ops.connect_cancelled = true;
+        }
+        Ok(())
     }
 
     fn cancel_recv(&mut self, id: ConnId) -> Result<(), OutOfRoom> {

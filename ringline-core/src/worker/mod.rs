@@ -5,6 +5,8 @@
 
 mod accept;
 mod complete;
+mod connect;
+mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
@@ -30,6 +32,8 @@ pub(crate) struct Worker<H: EventHandler, B> {
     pub(crate) backend: B,
     users: Vec<Option<H::Conn>>,
     inboxes: Vec<Inbox>,
+    /// States of connections that the callback which runs has asked for.
+    parked: Vec<(ConnId, H::Conn)>,
     pub(crate) io: Io,
     acceptor: Acceptor,
     shutdown: Shutdown,
@@ -65,6 +69,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
+            parked: Vec::new(),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),
@@ -168,7 +173,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             match fired {
                 Fired::Worker(key) => self.timer_handler(key),
                 Fired::Conn(id, key) => self.fire_conn_timer(id, key),
+                Fired::Deadline(id) => self.deadline_fired(id),
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
+                Fired::ConnectTimeout(id) => self.connect_timed_out(id),
                 Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
@@ -197,6 +204,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         shard.turns.increment();
         shard.completions.add(completions as u64);
         shard.turn_completions.record(completions as u64);
+        shard.buffers_held.set(self.backend.buffers_held() as i64);
+        shard.pool_lent.set(self.io.pool.lent() as i64);
         let overflows = self.backend.overflows();
         if overflows != self.overflows_seen {
             shard.completions_overflowed.add(overflows - self.overflows_seen);

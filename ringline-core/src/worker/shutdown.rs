@@ -29,6 +29,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if std::mem::replace(&mut self.shutdown.is_running, true) {
             return;
         }
+        self.io.is_ending = true;
         self.acceptor.stop();
         self.shutdown_handler(deadline);
         for row in 0..self.io.conns.height() {

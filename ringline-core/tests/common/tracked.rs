@@ -79,5 +79,7 @@ impl Drop for Owner {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(bytes.len() as u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte).wrapping_mul(0x9E37_79B9))
+    bytes
+        .iter()
+        .fold(bytes.len() as u64, |sum, byte| sum.rotate_left(5) ^ u64::from(*byte).wrapping_mul(0x9E37_79B9))
 }

@@ -311,7 +311,11 @@ fn a_chain_that_breaks_does_what_it_was_told() {
     assert!((1000..4000).contains(&out) && sent[0].through == 1, "{sent:?}");
     assert!(sent[1].through == 2 && sent[1].result.is_ok() && sent.len() == 2, "{sent:?}");
     assert_eq!(reason, None, "the connection goes on");
-    assert_eq!(received, [vec![1; out.min(2000) as usize], vec![2; out.saturating_sub(2000) as usize], b"behind".to_vec()].concat());
+    assert_eq!(
+        received,
+        [vec![1; out.min(2000) as usize], vec![2; out.saturating_sub(2000) as usize], b"behind".to_vec()]
+            .concat()
+    );
 
     let (sent, reason, _) = break_one(OnBreak::Abort);
     let Some(CloseReason::ChainBroken { sent: out, of: 4000 }) = reason else { panic!("{reason:?}") };

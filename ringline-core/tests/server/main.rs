@@ -4,6 +4,7 @@
 //! process.
 
 mod admitting;
+mod connecting;
 mod rogue;
 mod serving;
 mod starting;

@@ -1,13 +1,17 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
 use crate::dice::{self, Dice};
+use crate::limits::{Choice, Had};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, SendFailure, Sent, Tick,
-    TimerId, TimerKey,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
+    SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The stream a server sends to the peer with this number.
@@ -50,13 +54,19 @@ pub(crate) struct Account {
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
+    had: Had,
     pub(crate) reason: Option<CloseReason>,
 }
+
+/// The state of a connection: whose it is, once that is known.
+type Badge = Rc<Cell<Option<ConnId>>>;
 
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Chaos {
     pub(crate) dice: Dice,
+    /// The deadlines that a connection begins with.
+    choice: Choice,
     /// Per mille: how often a callback panics.
     panics: u64,
     pub(crate) accounts: BTreeMap<ConnId, Account>,
@@ -67,6 +77,8 @@ pub(crate) struct Chaos {
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub(crate) ticks: u64,
+    /// How many connections it has asked for.
+    pub(crate) connects: u64,
     pub(crate) is_ending: bool,
     is_calm: bool,
     pub(crate) is_paused: bool,
@@ -76,11 +88,12 @@ pub(crate) struct Chaos {
 }
 
 impl Chaos {
-    pub(crate) fn new(seed: u64, holds_reads: bool) -> Self {
+    pub(crate) fn new(seed: u64, choice: Choice, holds_reads: bool) -> Self {
         let mut dice = Dice::new(seed);
         let panics = if dice.chance(300) { 3 } else { 0 };
         Self {
             dice,
+            choice,
             panics,
             accounts: BTreeMap::new(),
             closed: Vec::new(),
@@ -88,6 +101,7 @@ impl Chaos {
             armed: BTreeMap::new(),
             next_key: 0,
             ticks: 0,
+            connects: 0,
             is_ending: false,
             is_calm: false,
             is_paused: false,
@@ -99,6 +113,32 @@ impl Chaos {
     fn maybe_panic(&mut self) {
         if self.dice.chance(self.panics) {
             resume_unwind(Box::new("chaos"));
+        }
+    }
+
+    /// Asks for a connection, now and then to where nobody answers.
+    fn connect(&mut self, cx: &mut Ctx<'_, Self>) {
+        let port = match self.dice.below(12) {
+            0 => 1,
+            1 => 2,
+            _ => 7000,
+        };
+        let badge = Badge::default();
+        match cx.connect(SocketAddr::from(([192, 0, 2, 1], port)), Rc::clone(&badge)) {
+            Ok(id) => {
+                assert!(!self.is_ending, "no connection after the end has begun");
+                badge.set(Some(id));
+                let mut account = Account::default();
+                account.had.add(&self.choice);
+                assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
+                self.ids.push(id);
+                assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
+                self.connects += 1;
+            }
+            Err(NotConnected { error, state }) => {
+                assert!(Rc::ptr_eq(&state, &badge), "the state comes back");
+                assert!(!self.is_ending || error == ConnectError::ShuttingDown);
+            }
         }
     }
 
@@ -184,11 +224,13 @@ impl Chaos {
                 32..36 => self.set_timer(cx, Some(id)),
                 36 => self.set_timer(cx, None),
                 37 => self.cancel_one(cx, id),
+                38 if self.dice.chance(250) => self.connect(cx),
                 38 => self.accept_again(cx),
                 39 if self.dice.chance(300) => {
                     cx.pause_accepts();
                     self.is_paused = true;
                 }
+                40 => self.set_deadlines(cx, id),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -196,6 +238,15 @@ impl Chaos {
             }
         }
         self.maybe_panic();
+    }
+
+    fn set_deadlines(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
+        let choice = Choice::random(&mut self.dice, 400);
+        let is_open = cx.is_open(id);
+        assert_eq!(cx.set_deadlines(id, choice.deadlines), is_open, "only open connections have deadlines");
+        if let Some(account) = self.accounts.get_mut(&id) {
+            account.had.add(&choice);
+        }
     }
 
     /// What the peer with this number is to receive; nobody has sent to one that is not known.
@@ -230,33 +281,35 @@ impl Chaos {
 }
 
 impl EventHandler for Chaos {
-    type Conn = ConnId;
+    type Conn = Badge;
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());
         self.set_timer(cx, None);
     }
 
-    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<ConnId> {
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<Badge> {
         assert!(!self.is_ending, "no connection after the end has begun");
         assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
         if self.dice.chance(50) {
             return Admit::Refuse;
         }
         self.maybe_panic();
-        assert!(self.accounts.insert(id, Account::default()).is_none(), "ids are unique");
+        let mut account = Account::default();
+        account.had.add(&self.choice);
+        assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
         self.ids.push(id);
-        Admit::Accept(id)
+        Admit::Accept(Rc::new(Cell::new(Some(id))))
     }
 
-    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
-        assert_eq!(id, *conn, "each connection has its own state");
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
+        assert_eq!(Some(id), conn.get(), "each connection has its own state");
         assert!(!std::mem::replace(&mut self.account(id).is_open, true), "on_open comes once");
         self.meddle(cx, Some(id));
     }
 
-    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, data: &[u8]) -> Consumed {
-        assert_eq!(id, *conn);
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, data: &[u8]) -> Consumed {
+        assert_eq!(Some(id), conn.get());
         assert!(!data.is_empty());
         let account = self.account(id);
         assert!(account.is_open && !account.has_ended);
@@ -291,8 +344,8 @@ impl EventHandler for Chaos {
         Consumed::bytes(bytes).need(need)
     }
 
-    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, sent: Sent) {
-        assert_eq!(id, *conn);
+    fn on_send_complete(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, sent: Sent) {
+        assert_eq!(Some(id), conn.get());
         let account = self.account(id);
         assert!(sent.through > account.covered, "each completion covers something new");
         assert!(sent.through <= account.sends, "and only what was sent");
@@ -305,15 +358,15 @@ impl EventHandler for Chaos {
         self.meddle(cx, Some(id));
     }
 
-    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId) {
-        assert_eq!(id, *conn);
+    fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
+        assert_eq!(Some(id), conn.get());
         assert!(std::mem::take(&mut self.account(id).is_high), "room follows pressure");
         self.note_room(id);
         self.meddle(cx, Some(id));
     }
 
-    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, unread: &[u8]) -> Eof {
-        assert_eq!(id, *conn);
+    fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, unread: &[u8]) -> Eof {
+        assert_eq!(Some(id), conn.get());
         let account = self.account(id);
         assert!(!std::mem::replace(&mut account.has_ended, true), "on_eof comes once");
         if let Some(peer) = account.peer {
@@ -330,8 +383,8 @@ impl EventHandler for Chaos {
         Eof::Close
     }
 
-    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut ConnId, key: TimerKey) {
-        assert_eq!(id, *conn);
+    fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, key: TimerKey) {
+        assert_eq!(Some(id), conn.get());
         self.fired(cx, key);
         self.account(id).timers.retain(|(other, _)| *other != key);
         self.meddle(cx, Some(id));
@@ -343,8 +396,8 @@ impl EventHandler for Chaos {
         self.meddle(cx, id);
     }
 
-    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: ConnId, reason: CloseReason) {
-        assert_eq!(id, conn, "the state comes back");
+    fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: Badge, reason: CloseReason) {
+        assert_eq!(Some(id), conn.get(), "the state comes back");
         let mut account = self.accounts.remove(&id).expect("on_close comes once");
         assert_eq!(account.covered, account.sends, "every send was answered before on_close");
         assert_eq!(account.script.owners.alive(), 0, "every guard was dropped before on_close");
@@ -354,6 +407,7 @@ impl EventHandler for Chaos {
             assert_eq!(account.reported_bytes, account.accepted_bytes as u64, "{account:?} {reason:?}");
         }
         assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
+        assert!(account.had.allows(reason), "{reason:?} without such a deadline");
         for (key, timer) in account.timers.drain(..) {
             self.armed.remove(&key);
             assert!(!cx.cancel_timer(timer), "timers end with their connection");

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod dice;
+mod limits;
 mod run;
 mod sending;
 #[path = "../common/tracked.rs"]

@@ -2,27 +2,46 @@
 
 use crate::chaos::{Account, Chaos, upstream};
 use crate::dice::{self, Dice};
+use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config};
+use ringline_core::{CloseReason, Config, Deadlines};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What all runs together have seen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Totals {
     turns: AtomicU64,
     connections: AtomicU64,
+    /// Connections that the handler has asked for and that were made.
+    connects: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
-    closed: [AtomicU64; 9],
+    closed: [AtomicU64; WAYS + KINDS],
     struck: [AtomicU64; Fault::ALL.len()],
     /// Connections turned away for each cause, and pauses of accepting.
     turned_away: [AtomicU64; 4],
     /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
     /// zero-copy sends that were copied after all.
     kinds: [AtomicU64; 5],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            turns: AtomicU64::default(),
+            connections: AtomicU64::default(),
+            connects: AtomicU64::default(),
+            sent: AtomicU64::default(),
+            received: AtomicU64::default(),
+            closed: Default::default(),
+            struck: std::array::from_fn(|_| AtomicU64::default()),
+            turned_away: Default::default(),
+            kinds: Default::default(),
+        }
+    }
 }
 
 impl Totals {
@@ -54,9 +73,10 @@ impl fmt::Display for Totals {
         let kinds: Vec<_> = self.kinds.iter().map(of).collect();
         write!(
             f,
-            "{} turns, {} connections, {} bytes sent, {} received, closed {closed:?}, kinds {kinds:?}",
+            "{} turns, {} connections, {} of them made, {} bytes sent, {} received, closed {closed:?}, kinds {kinds:?}",
             of(&self.turns),
             of(&self.connections),
+            of(&self.connects),
             of(&self.sent),
             of(&self.received)
         )
@@ -75,6 +95,21 @@ struct Client {
     is_gone: bool,
 }
 
+impl Client {
+    fn new(id: PeerId, number: u64, dice: &mut Dice) -> Self {
+        Self {
+            id,
+            number,
+            written: 0,
+            has_introduced: 0,
+            read: 0,
+            is_reading: dice.chance(850),
+            has_ended: false,
+            is_gone: false,
+        }
+    }
+}
+
 /// A linger that no client outlasts, so that an orderly close must lose nothing.
 const PATIENT: Duration = Duration::from_secs(20);
 
@@ -86,7 +121,7 @@ fn linger(dice: &mut Dice) -> Duration {
     }
 }
 
-fn config(dice: &mut Dice, linger: Duration, holds_reads: bool) -> Config {
+fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: bool) -> Config {
     let high = 600 + dice.below(3_000);
     let full = high + 6_000 + dice.below(20_000);
     let policy = Config::builder()
@@ -103,7 +138,9 @@ fn config(dice: &mut Dice, linger: Duration, holds_reads: bool) -> Config {
         .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
-        .linger(linger);
+        .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
+        .linger(linger)
+        .deadlines(deadlines);
     let max = dice.chance(300).then(|| 1 + dice.below(8));
     let per_address = dice.chance(300).then(|| 1 + dice.below(max.unwrap_or(5)) as u32);
     let policy = policy.connections_max(max).connections_per_address(per_address);
@@ -115,9 +152,12 @@ fn config(dice: &mut Dice, linger: Duration, holds_reads: bool) -> Config {
 pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let mut dice = Dice::new(!seed);
     let linger = linger(&mut dice);
+    let often = if dice.chance(300) { 300 } else { 0 };
+    let choice = Choice::random(&mut dice, often);
     let holds_reads = dice.chance(800);
-    let config = config(&mut dice, linger, holds_reads);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), Chaos::new(seed, holds_reads));
+    let config = config(&mut dice, linger, choice.deadlines, holds_reads);
+    let chaos = Chaos::new(seed, choice, holds_reads);
+    let mut world = World::simulated(&config, seed, Faults::random(seed), chaos);
     if traced {
         world.enable_trace();
     }
@@ -136,6 +176,7 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     add(&totals.sent, metrics.bytes_sent);
     add(&totals.received, metrics.bytes_received);
     add(&totals.turns, turns);
+    add(&totals.connects, metrics.connects);
     let causes =
         [metrics.refused_full, metrics.refused_server, metrics.refused_address, metrics.accept_pauses];
     for (count, total) in causes.into_iter().zip(&totals.turned_away) {
@@ -155,19 +196,13 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
 }
 
 fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, seed: u64) {
+    let number = |clients: &[Client]| (seed << 8) + clients.len() as u64;
     if clients.len() < 24 && dice.chance(if clients.is_empty() { 1000 } else { 80 }) {
-        let number = (seed << 8) + clients.len() as u64;
         let id = world.connect();
-        clients.push(Client {
-            id,
-            number,
-            written: 0,
-            has_introduced: 0,
-            read: 0,
-            is_reading: dice.chance(850),
-            has_ended: false,
-            is_gone: false,
-        });
+        clients.push(Client::new(id, number(clients), dice));
+    }
+    while let Some(id) = world.dialed() {
+        clients.push(Client::new(id, number(clients), dice));
     }
     if dice.chance(30) {
         world.act(Chaos::accept_again);
@@ -316,7 +351,13 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
     }
 }
 
+/// How many ways to end there are beside deadlines.
+const WAYS: usize = 9;
+
 fn way(reason: CloseReason) -> usize {
+    if let Some(kind) = limits::kind(reason) {
+        return WAYS + kind;
+    }
     match reason {
         CloseReason::Closed => 0,
         CloseReason::Aborted => 1,

@@ -224,7 +224,9 @@ impl Chaos {
             }
             Way::Parts => {
                 let parts = self.parts(&owners, &[7; 500]);
-                cx.send_parts(id, parts).map_err(|rejected| came_back(rejected, 500, Parts::bytes)).expect_err("nobody")
+                cx.send_parts(id, parts)
+                    .map_err(|rejected| came_back(rejected, 500, Parts::bytes))
+                    .expect_err("nobody")
             }
             Way::Chain => {
                 let chain = self.chain(&owners, &[7; 500]).then_close();

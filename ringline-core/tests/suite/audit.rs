@@ -10,6 +10,8 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 struct Track {
     is_open: bool,
+    /// The handler has asked for it.
+    is_ours: bool,
     is_refused: bool,
     /// The handler has closed or aborted it.
     is_closing: bool,
@@ -55,6 +57,13 @@ impl Audit {
         }
     }
 
+    pub(crate) fn dialing(&mut self, id: ConnId) {
+        let track = Track { is_ours: true, ..Track::default() };
+        if self.tracks.insert(id, track).is_some() {
+            self.complain(format!("connect gave {id}, which was in use before"));
+        }
+    }
+
     pub(crate) fn refused(&mut self, id: ConnId) {
         self.track(id, "refusing").is_refused = true;
     }
@@ -62,7 +71,9 @@ impl Audit {
     pub(crate) fn opened(&mut self, id: ConnId) {
         let track = self.track(id, "on_open");
         let repeated = std::mem::replace(&mut track.is_open, true);
+        let is_over = track.reason.is_some() || track.is_closing;
         self.expect(!repeated, id, "on_open comes once");
+        self.expect(!is_over, id, "no on_open for what has ended or was given up");
     }
 
     /// `on_data` is about to be asked.
@@ -198,7 +209,11 @@ impl Audit {
         let track = self.track(id, "on_close");
         let unread = track.left.len();
         let rules = [
-            (track.is_open, "on_close comes after on_open"),
+            (track.is_open || track.is_ours, "on_close comes after on_open"),
+            (
+                !(track.is_open && matches!(reason, CloseReason::ConnectFailed { .. })),
+                "a connection that has opened was made",
+            ),
             (track.reason.is_none(), "on_close comes once"),
             (track.through == track.accepted, "every send is covered before on_close"),
             (
@@ -242,7 +257,8 @@ impl Audit {
 
     /// Nothing may be left open.
     pub(crate) fn check_ended(&mut self) {
-        let open = |(_, track): &(&ConnId, &Track)| track.is_open && track.reason.is_none();
+        let open =
+            |(_, track): &(&ConnId, &Track)| (track.is_open || track.is_ours) && track.reason.is_none();
         let left: Vec<_> = self.tracks.iter().filter(open).map(|(id, _)| *id).collect();
         for id in left {
             self.complain(format!("{id}: on_close never came"));

@@ -88,11 +88,15 @@ fn a_chain_has_a_limit_and_one_without_bytes_completes() {
                 }
                 assert_eq!(chain.copy(b"x"), Err(SendError::TooManyLinks { limit }));
                 let rejected = chain.guard(probe.lend(id, b"more")).unwrap_err();
-                assert_eq!((rejected.error, &rejected.value[..]), (SendError::TooManyLinks { limit }, &b"more"[..]));
+                assert_eq!(
+                    (rejected.error, &rejected.value[..]),
+                    (SendError::TooManyLinks { limit }, &b"more"[..])
+                );
                 let rejected = chain.guard(Vec::new()).unwrap_err();
                 assert_eq!(rejected.error, SendError::TooManyLinks { limit });
                 assert_eq!(Chain::new().guard(Vec::new()).unwrap_err().error, SendError::EmptyGuard);
                 probe.send_chain(cx, id, chain).expect("there is room");
+                assert_eq!(probe.owners(id).alive(), 0, "few bytes are copied at once");
                 probe.send_chain(cx, id, Chain::new()).expect("no links are legal");
                 let mut empty = Chain::new();
                 empty.copy(b"").unwrap();

@@ -24,7 +24,9 @@ const RELAY: Hooks = Hooks {
         let to = probe.opened[usize::from(probe.opened[0] == id)];
         match probe.forward(cx, to, data) {
             Some(_) => Take::all(data),
-            None if matches!(probe.rejected.last(), Some(SendError::Gone | SendError::Closing)) => Take::all(data),
+            None if matches!(probe.rejected.last(), Some(SendError::Gone | SendError::Closing)) => {
+                Take::all(data)
+            }
             None => Take::none(),
         }
     },

@@ -69,7 +69,11 @@ fn guards_and_copies_leave_in_order_and_few_bytes_are_copied_at_once() {
 fn what_is_not_accepted_comes_back() {
     const FULL: usize = 100_000;
     on_every_kernel_with(
-        zero_copy().outbox_high_bytes(50_000).outbox_low_bytes(0).outbox_bytes(FULL).worker_outbox_bytes(FULL + 50_000),
+        zero_copy()
+            .outbox_high_bytes(50_000)
+            .outbox_low_bytes(0)
+            .outbox_bytes(FULL)
+            .worker_outbox_bytes(FULL + 50_000),
         || Probe::new(Hooks::ECHO),
         |world| {
             let (peer, id) = connect(world);
@@ -90,7 +94,9 @@ fn what_is_not_accepted_comes_back() {
                 }
                 let full = SendError::Full { pending: 0, limit: FULL };
                 assert_eq!(probe.rejected.remove(0), full);
-                assert!(probe.rejected.iter().all(|error| matches!(error, SendError::Full { pending: FULL, .. })));
+                assert!(
+                    probe.rejected.iter().all(|error| matches!(error, SendError::Full { pending: FULL, .. }))
+                );
                 assert_eq!(probe.rejected.len(), 2);
                 probe.rejected.clear();
                 probe.send_guard(cx, other_id, &pattern(3, 60_000));
@@ -127,6 +133,7 @@ fn parts_complete_as_one_send_when_the_last_is_out() {
                 parts.guard(probe.lend(id, &body)).unwrap();
                 parts.copy(&b).unwrap();
                 probe.send_parts(cx, id, parts).expect("there is room");
+                assert_eq!(probe.owners(id).alive(), 1, "few bytes are copied at once");
                 probe.send(cx, id, b"!").expect("there is room");
                 [b"head".as_slice(), &a, &body, &b, b"!"].concat()
             });
@@ -135,7 +142,10 @@ fn parts_complete_as_one_send_when_the_last_is_out() {
                 received.extend(world.read(peer, (expected.len() / 3 - received.len()).min(50_000)));
                 received.len() == expected.len() / 3
             });
-            assert!(!events_of(world, id).iter().any(|event| matches!(event, Event::Sent(..))), "not out yet");
+            assert!(
+                !events_of(world, id).iter().any(|event| matches!(event, Event::Sent(..))),
+                "not out yet"
+            );
             received.extend(world.read_exactly(peer, expected.len() - received.len()));
             assert_same(&received, &expected);
             wait(world, "both complete", |world| events_of(world, id).contains(&Event::Sent(id, 2)));

@@ -10,6 +10,8 @@
 mod accepting;
 mod audit;
 mod chains;
+mod connecting;
+mod deadlines;
 mod echo;
 mod ending;
 mod forwarding;
@@ -18,6 +20,7 @@ mod limits;
 mod panics;
 mod probe;
 mod reading;
+mod stalls;
 mod time;
 #[path = "../common/tracked.rs"]
 mod tracked;
@@ -25,7 +28,7 @@ mod writing;
 
 use probe::{Event, Probe};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx};
+use ringline_core::{CloseReason, Config, ConfigBuilder, ConnId, Ctx, Deadlines};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -119,9 +122,10 @@ impl Kernel {
     }
 }
 
-/// The configuration of most scenarios: peers that do not end are not waited for long.
+/// The configuration of most scenarios: peers that do not end are not waited for long, and others as
+/// long as it takes.
 fn base() -> ConfigBuilder {
-    Config::builder().linger(ms(40))
+    Config::builder().linger(ms(40)).deadlines(Deadlines::none())
 }
 
 /// Plays a scenario on every kernel, each time with a new handler.

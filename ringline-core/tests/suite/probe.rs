@@ -10,11 +10,13 @@ use super::tracked::Owners;
 use super::{Cx, Kernel};
 use bytes::Bytes;
 use ringline_core::{
-    Accepted, Admit, Chain, CloseReason, ConnId, Consumed, Eof, EventHandler, Parts, Peer, Rejected,
-    SendError, Sent, Tick, TimerId, TimerKey,
+    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected,
+    Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -126,7 +128,8 @@ impl Hooks {
 /// The state of a connection, which knows whose it is and whether it still exists.
 #[derive(Debug)]
 pub(crate) struct State {
-    id: ConnId,
+    /// Not known before a connection of our own is asked for.
+    id: Rc<Cell<Option<ConnId>>>,
     _alive: Rc<()>,
 }
 
@@ -140,6 +143,8 @@ pub(crate) struct Probe {
     pub(crate) logs_ticks: bool,
     /// Every connection that was opened, in this order.
     pub(crate) opened: Vec<ConnId>,
+    /// Every connection that was asked for, in this order.
+    pub(crate) dialed: Vec<ConnId>,
     /// How many turns there were, and how many times the tick interval had passed.
     pub(crate) ticks: u64,
     pub(crate) intervals: u64,
@@ -158,6 +163,7 @@ pub(crate) struct Probe {
     pub(crate) size: usize,
     pub(crate) is_armed: bool,
     pub(crate) target: Option<ConnId>,
+    pub(crate) addr: Option<SocketAddr>,
     pub(crate) timers: Vec<TimerId>,
     pub(crate) times: Vec<Instant>,
 }
@@ -170,6 +176,8 @@ impl Probe {
             log: Vec::new(),
             logs_ticks: false,
             opened: Vec::new(),
+            dialed: Vec::new(),
+            addr: None,
             ticks: 0,
             intervals: 0,
             panics_meant: 0,
@@ -211,6 +219,26 @@ impl Probe {
             Err(error) => {
                 self.rejected.push(error);
                 None
+            }
+        }
+    }
+
+    /// Begins to connect.
+    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) -> Result<ConnId, ConnectError> {
+        let own = Rc::new(Cell::new(None));
+        let state = State { id: Rc::clone(&own), _alive: Rc::clone(&self.states) };
+        match cx.connect(addr, state) {
+            Ok(id) => {
+                own.set(Some(id));
+                self.dialed.push(id);
+                self.audit.dialing(id);
+                Ok(id)
+            }
+            Err(NotConnected { error, state }) => {
+                if !Rc::ptr_eq(&own, &state.id) {
+                    self.audit.complain("connect gave another state back".to_owned());
+                }
+                Err(error)
             }
         }
     }
@@ -341,9 +369,9 @@ impl Probe {
     fn note(&mut self, event: Event, state: Option<&State>) {
         self.log.push(event);
         if let (Some(id), Some(state)) = (event.conn(), state)
-            && state.id != id
+            && state.id.get() != Some(id)
         {
-            self.audit.complain(format!("{event:?} came with the state of {}", state.id));
+            self.audit.complain(format!("{event:?} came with the state of {:?}", state.id.get()));
         }
     }
 }
@@ -359,7 +387,7 @@ impl EventHandler for Probe {
         self.note(Event::Accept(id), None);
         self.audit.accepted(id);
         if (self.hooks.on_accept)(self, cx, id, peer) {
-            Admit::Accept(State { id, _alive: Rc::clone(&self.states) })
+            Admit::Accept(State { id: Rc::new(Cell::new(Some(id))), _alive: Rc::clone(&self.states) })
         } else {
             self.audit.refused(id);
             Admit::Refuse
@@ -417,7 +445,8 @@ impl EventHandler for Probe {
         self.audit.closed(id, reason);
         let owners = self.owners(id);
         if owners.alive() > 0 || !owners.are_untouched() {
-            self.audit.complain(format!("{id}: guards are dropped before on_close, as they were: {owners:?}"));
+            self.audit
+                .complain(format!("{id}: guards are dropped before on_close, as they were: {owners:?}"));
         }
         (self.hooks.on_close)(self, cx, id, reason);
     }

@@ -296,6 +296,33 @@ fn a_peer_cannot_make_a_paused_connection_hold_more_than_its_buffers() {
 }
 
 #[test]
+fn what_is_resumed_and_what_arrives_in_the_same_turn_is_shown_once() {
+    on_every_kernel(
+        || Probe::new(LEAVING),
+        |world| {
+            let (peer, id) = connect(world);
+            world.act(|_, cx| cx.pause_reads(id));
+            world.write_all(peer, b"early");
+            world.sleep(ms(5));
+            world.write_all(peer, b", late");
+            world.act(|probe, cx| probe.resume(cx, id));
+            // The audit minds bytes that are shown again although nothing has arrived.
+            wait(world, "all have arrived", |world| world.metrics().bytes_received == 11);
+            world.sleep(ms(5));
+            let shown = |event: &Event| matches!(event, Event::Data(_, 11));
+            assert_eq!(events_of(world, id).into_iter().filter(shown).count(), 1);
+            world.act(|probe, cx| {
+                probe.is_armed = true;
+                probe.resume(cx, id);
+            });
+            wait(world, "they are shown again", |world| !world.handler().input.is_empty());
+            assert_same(&world.handler().input, b"early, late");
+            leave(world, peer, id);
+        },
+    );
+}
+
+#[test]
 fn resuming_shows_what_was_left_without_new_bytes() {
     on_every_kernel(
         || Probe::new(LEAVING),

@@ -13,11 +13,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "small-guard-kept",
-        breaks: "A guard below the threshold is kept until its bytes are out.",
+        breaks: "A guard below the threshold, as a part, is kept until its bytes are out.",
         rules: "KERNEL 35",
         file: "ctx/sending.rs",
-        from: "if len < self.zero_copy_threshold {",
-        to: "if len == 0 {",
+        from: "Part::Guard(guard) if guard.len() < self.zero_copy_threshold => {",
+        to: "Part::Guard(guard) if guard.len() == 0 => {",
     },
     Mutant {
         name: "empty-guard-accepted",
@@ -192,8 +192,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A closing connection is cut off in the middle of a large send although its peer takes bytes.",
         rules: "P30",
         file: "worker/flush.rs",
-        from: "conn.ops.send_waits && !conn.is_late",
-        to: "false",
+        from: "} else if !self.io.ask_send(id) {",
+        to: "} else {",
     },
     Mutant {
         name: "no-zero-copy-is-fatal",
@@ -248,8 +248,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "Who forwards is read although the target is high.",
         rules: "P28",
         file: "ctx/sending.rs",
-        from: "        fed.fed_by.push(source);\n        if let Some(feeding) = self.conns.get_mut(source) {\n            feeding.feeds += 1;\n            self.mark(source);\n        }\n",
-        to: "        let _ = fed;\n",
+        from: "if source == to {",
+        to: "if source == to || source != to {",
     },
     Mutant {
         name: "feeder-kept-waiting",

@@ -216,8 +216,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "on_data comes although reading is paused.",
         rules: "P18",
         file: "conn/row.rs",
-        from: "self.phase == Phase::Open && !self.is_paused && !waits",
-        to: "self.phase == Phase::Open && !waits",
+        from: "let waits = self.is_paused | self.is_held | ",
+        to: "let waits = self.is_held | ",
     },
     Mutant {
         name: "paused-receive-armed",
@@ -335,9 +335,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "sends-behind-the-end",
         breaks: "A connection takes sends after its sending direction was ended.",
         rules: "P31",
-        file: "ctx/sending.rs",
-        from: "if !conn.phase.takes_sends() || conn.write_end != WriteEnd::Open {",
-        to: "if !conn.phase.takes_sends() {",
+        file: "conn/row.rs",
+        from: "self.phase.takes_sends() && self.write_end == WriteEnd::Open",
+        to: "self.phase.takes_sends()",
     },
     Mutant {
         name: "hold-reads-ignored",

@@ -200,8 +200,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A receive buffer does not come back after on_data.",
         rules: "FAULTS 88",
         file: "worker/deliver.rs",
-        from: "            self.deliver_inbox(id);\n        }\n        self.backend.release(lease);",
-        to: "            self.deliver_inbox(id);\n        }\n        drop(lease);",
+        from: "            self.watch_unread(id, 0);\n        }\n        self.backend.release(lease);",
+        to: "            self.watch_unread(id, 0);\n        }\n        drop(lease);",
     },
     Mutant {
         name: "need-ignored-in-place",

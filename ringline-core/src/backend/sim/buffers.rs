@@ -80,6 +80,11 @@ impl Buffers {
         Ok(())
     }
 
+    /// How many buffers were given up and are not all home.
+    pub(super) fn held(&self) -> usize {
+        self.all.len() - self.posted.len()
+    }
+
     /// Whether at least half of the buffers, and two, can still be filled.
     pub(super) fn has_spare(&self) -> bool {
         self.posted.len() >= 2 && 2 * self.posted.len() >= self.all.len()

@@ -12,6 +12,12 @@ enum Task {
         user_data: UserData,
         fd: Fd,
     },
+    /// Answers a connect, unless it was cancelled, with an errno or, for zero, with success.
+    Answer {
+        user_data: UserData,
+        serial: u64,
+        errno: i32,
+    },
     Close {
         user_data: UserData,
         fd: Fd,
@@ -62,6 +68,7 @@ impl Sim {
         for chore in due {
             match chore.task {
                 Task::Shutdown { user_data, fd } => self.shut_down(user_data, fd),
+                Task::Answer { user_data, serial, errno } => self.answer(user_data, serial, errno),
                 Task::Close { user_data, fd } => self.close_socket(user_data, fd),
                 Task::Reset { user_data, fd } => self.reset_socket(user_data, fd),
                 Task::Cancel { user_data, target } => self.cancel(user_data, target),
@@ -74,6 +81,13 @@ impl Sim {
                 }
             }
         }
+    }
+
+    /// Has a connect answered in a certain turn, or as soon as can be.
+    pub(super) fn add_answer(&mut self, user_data: UserData, errno: i32, after_turns: u64) {
+        let Some(Flight { serial, .. }) = self.ledger.unfinished(user_data) else { return };
+        let turn = self.turn + after_turns + self.dice.turns_late(Fault::Late);
+        self.chores.push(Chore { turn, task: Task::Answer { user_data, serial, errno } });
     }
 
     fn add_chore(&mut self, fault: Fault, task: Task) {
@@ -111,11 +125,13 @@ impl Sim {
     }
 
     fn cancel(&mut self, user_data: UserData, target: UserData) {
-        let Some(flight) = self.ledger.unfinished(target) else {
+        // What is still in the submission queue has not begun.
+        let is_queued = self.queue.iter().any(|entry| entry.user_data == target);
+        let Some(flight) = self.ledger.unfinished(target).filter(|_| !is_queued) else {
             self.post_error(user_data, libc::ENOENT);
             return;
         };
-        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept) {
+        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
             self.doom(target, flight);

@@ -77,6 +77,14 @@ pub enum Fault {
     LateNotice,
     /// A notification says that the bytes had to be copied after all.
     CopiedAnyway,
+    /// A socket cannot be made (`EMFILE`). Breaks the connection, as do the next three.
+    NoSocket,
+    /// Nobody listens where a connect goes to (`ECONNREFUSED`).
+    ConnectRefused,
+    /// There is no way to where a connect goes to (`EHOSTUNREACH`).
+    ConnectUnreachable,
+    /// A connect is not answered; after two minutes it fails with `ETIMEDOUT`.
+    ConnectUnanswered,
 }
 
 impl Fault {
@@ -111,12 +119,26 @@ impl Fault {
         Self::NoNotice,
         Self::LateNotice,
         Self::CopiedAnyway,
+        Self::NoSocket,
+        Self::ConnectRefused,
+        Self::ConnectUnreachable,
+        Self::ConnectUnanswered,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.
     #[must_use]
     pub const fn breaks_connections(self) -> bool {
-        matches!(self, Self::FailedSend | Self::ConnectionReset | Self::NoAddress | Self::ShutdownFails)
+        matches!(
+            self,
+            Self::FailedSend
+                | Self::ConnectionReset
+                | Self::NoAddress
+                | Self::ShutdownFails
+                | Self::NoSocket
+                | Self::ConnectRefused
+                | Self::ConnectUnreachable
+                | Self::ConnectUnanswered
+        )
     }
 }
 

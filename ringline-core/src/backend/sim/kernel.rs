@@ -167,6 +167,7 @@ impl Sim {
                 Some(listener) => listener.accepts.push_back(user_data),
                 None => self.trace.panic(&format!("an accept names a listener, not {listener}")),
             },
+            Op::Connect { address, .. } => self.begin_connect(user_data, *address),
             Op::Recv { fd } => self.begin_receive(user_data, fd),
             Op::SendNow { fd, span } => {
                 if stage.bytes(span) != staged {
@@ -204,6 +205,7 @@ impl Sim {
         }
         let fd = Fd(self.dice.below(self.network.descriptors_used()));
         if let Some((_, link)) = self.network.socket(fd)
+            && link.is_made
             && !link.is_dead()
             && self.dice.strikes(Fault::ConnectionReset)
         {

@@ -15,6 +15,7 @@ pub(super) struct Breach(pub(super) String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Accept,
+    Connect,
     Recv,
     SendNow,
     Send,
@@ -38,6 +39,17 @@ pub(super) struct Flight {
     held_until: u64,
 }
 
+/// How far a socket is from being connected. Accepted ones are from the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Dialing {
+    #[default]
+    Done,
+    /// It was made, and no connect has been pushed.
+    Fresh,
+    /// The core does not know that it is connected, or it is not.
+    Begun,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     #[default]
@@ -50,6 +62,7 @@ enum Phase {
 #[derive(Debug, Default)]
 struct Account {
     phase: Phase,
+    dialing: Dialing,
     under_way: u32,
     is_receiving: bool,
     is_sending: bool,
@@ -77,15 +90,22 @@ impl Ledger {
     /// A descriptor came into being by an accept, which is reported behind the close that freed the
     /// number.
     pub(super) fn open(&mut self, fd: Fd, accept: UserData) {
-        let at = fd.0 as usize;
-        if at >= self.accounts.len() {
-            self.accounts.resize_with(at + 1, Account::default);
-        }
-        let account = &mut self.accounts[at];
-        account.phase = Phase::Open;
-        account.is_reset = false;
+        let account = self.account_of(fd, Dialing::Done);
+        let free_from = account.free_from;
         let flight = self.flights.get_mut(&accept.bits()).expect("it is under way");
-        flight.held_until = flight.held_until.max(account.free_from);
+        flight.held_until = flight.held_until.max(free_from);
+    }
+
+    /// A descriptor was made for a connection of the core's.
+    pub(super) fn make(&mut self, fd: Fd) {
+        self.account_of(fd, Dialing::Fresh);
+    }
+
+    /// The core was told that a socket of its own is connected.
+    pub(super) fn connected(&mut self, connect: UserData) {
+        if let Some(fd) = self.flights[&connect.bits()].fd {
+            self.accounts[fd.0 as usize].dialing = Dialing::Done;
+        }
     }
 
     /// A descriptor is gone by a close whose completion was [scheduled](Ledger::schedule).
@@ -99,6 +119,10 @@ impl Ledger {
     pub(super) fn record(&mut self, user_data: UserData, op: &Op) {
         let (role, fd) = match op {
             Op::Accept { .. } => (Role::Accept, None),
+            Op::Connect { fd, .. } => {
+                self.accounts[fd.0 as usize].dialing = Dialing::Begun;
+                (Role::Connect, Some(*fd))
+            }
             Op::Recv { fd } => (Role::Recv, Some(*fd)),
             Op::SendNow { fd, .. } => (Role::SendNow, Some(*fd)),
             Op::Send { fd, .. } => (Role::Send, Some(*fd)),
@@ -176,20 +200,24 @@ impl Ledger {
         }
         match op {
             Op::Accept { .. } => Ok(()),
+            Op::Connect { fd, .. } => {
+                let account = self.account(*fd, tag)?;
+                refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)
+            }
             Op::Recv { fd } => {
-                refuse(self.account(*fd, tag)?.is_receiving, "one live receive for a socket", tag)
+                refuse(self.connection(*fd, tag)?.is_receiving, "one live receive for a socket", tag)
             }
             Op::SendNow { fd, span } => {
-                refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
+                refuse(self.connection(*fd, tag)?.is_sending, ONE_SEND, tag)?;
                 refuse(span.len == 0, "a send has something to send", tag)
             }
             Op::Send { fd, parcel, .. } => {
-                refuse(self.account(*fd, tag)?.is_sending, ONE_SEND, tag)?;
+                refuse(self.connection(*fd, tag)?.is_sending, ONE_SEND, tag)?;
                 refuse(parcel.pieces().any(|piece| piece.len() == 0), "a send has something to send", tag)?;
                 refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
             Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
-            Op::ShutdownWrite { fd } => self.account(*fd, tag).map(|_| ()),
+            Op::ShutdownWrite { fd } => self.connection(*fd, tag).map(|_| ()),
             Op::Close { fd } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.under_way > 0, "no close before everything else has completed", tag)?;
@@ -248,6 +276,26 @@ impl Ledger {
             }
             _ => Err(Breach(format!("no operation on a socket that is closed: {fd:?}, {tag:?}"))),
         }
+    }
+
+    /// The account of a socket that is connected, as far as the core knows.
+    fn connection(&self, fd: Fd, tag: Tag) -> Result<&Account, Breach> {
+        let account = self.account(fd, tag)?;
+        let rule = "nothing but a close on a socket that is not connected";
+        refuse(account.dialing != Dialing::Done, rule, tag).map(|()| account)
+    }
+
+    /// The account of a descriptor that has just come into being.
+    fn account_of(&mut self, fd: Fd, dialing: Dialing) -> &mut Account {
+        let at = fd.0 as usize;
+        if at >= self.accounts.len() {
+            self.accounts.resize_with(at + 1, Account::default);
+        }
+        let account = &mut self.accounts[at];
+        account.phase = Phase::Open;
+        account.dialing = dialing;
+        account.is_reset = false;
+        account
     }
 
     fn begin_close(&mut self, fd: Fd) {

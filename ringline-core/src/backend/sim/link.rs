@@ -43,6 +43,8 @@ pub(super) struct Link {
     error: Option<i32>,
     saw_eof: bool,
     saw_reset: bool,
+    /// It exists. One that the server asks for does not before it is answered.
+    pub(super) is_made: bool,
     /// A fault has broken it.
     pub(super) is_broken: bool,
 }
@@ -64,6 +66,7 @@ impl Link {
             error: None,
             saw_eof: false,
             saw_reset: false,
+            is_made: true,
             is_broken: false,
         }
     }

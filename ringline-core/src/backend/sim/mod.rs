@@ -10,6 +10,7 @@
 mod accept;
 mod buffers;
 mod chore;
+mod dial;
 mod dice;
 mod faults;
 mod kernel;
@@ -26,6 +27,7 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dial::{REFUSED_PORT, SILENT_PORT};
 pub use faults::{Fault, Faults};
 pub(crate) use network::PeerId;
 
@@ -42,6 +44,7 @@ use posts::Posts;
 use send::Loan;
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use trace::Trace;
 
 /// An operation in the submission queue.
@@ -64,6 +67,8 @@ pub(crate) struct Sim {
     chores: Vec<Chore>,
     loans: Vec<Loan>,
     posts: Posts,
+    /// Peers that the server has connected to and nobody has asked for.
+    dialed: VecDeque<PeerId>,
     trace: Trace,
     clock_us: u64,
     turn: u64,
@@ -91,6 +96,7 @@ impl Sim {
             chores: Vec::new(),
             loans: Vec::new(),
             posts: Posts::default(),
+            dialed: VecDeque::new(),
             trace: Trace::default(),
             clock_us: 0,
             turn: 0,
@@ -200,6 +206,10 @@ impl Sim {
 }
 
 impl Backend for Sim {
+    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
+        self.make_socket(*address)
+    }
+
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
         self.enforce(self.ledger.check(user_data, &op));
         let entries = self.dice.faults.submission_entries.max(1) as usize;
@@ -229,6 +239,9 @@ impl Backend for Sim {
         let completion = self.posts.pop()?;
         self.trace.note(|| format!("take {}", trace::describe_completion(&completion)));
         let user_data = completion.tag.encode();
+        if let (Kind::Connect, Outcome::Done) = (completion.tag.kind, &completion.outcome) {
+            self.ledger.connected(user_data);
+        }
         match &completion.outcome {
             Outcome::Returned(_) => self.ledger.returned(user_data),
             outcome if completion.tag.kind != Kind::Wake && kernel::is_last(outcome, completion.more) => {
@@ -252,6 +265,10 @@ impl Backend for Sim {
 
     fn has_spare_buffers(&self) -> bool {
         self.buffers.has_spare()
+    }
+
+    fn buffers_held(&self) -> usize {
+        self.buffers.held()
     }
 
     fn has_silent(&self) -> bool {

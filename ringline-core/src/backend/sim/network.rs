@@ -83,6 +83,14 @@ impl Network {
         Some(peer)
     }
 
+    /// Opens a socket whose connection is yet to be made; `None` if all descriptors are taken.
+    pub(super) fn dial(&mut self, address: SocketAddr) -> Option<Fd> {
+        let peer = PeerId(self.links.len() as u32);
+        self.links.push(Link::new(address, self.capacity));
+        self.link(peer).is_made = false;
+        self.open(peer)
+    }
+
     /// Gives a connection the lowest free descriptor; `None` if all are taken.
     pub(super) fn open(&mut self, peer: PeerId) -> Option<Fd> {
         let fd = match self.free.pop() {

@@ -128,6 +128,12 @@ impl BufRing {
         state.leases += 1;
     }
 
+    /// How many buffers the kernel is done with and has not got back.
+    #[inline]
+    pub(super) fn held(&self) -> usize {
+        usize::from(self.out)
+    }
+
     /// Whether at least half of the buffers, and two, are with the kernel.
     #[inline]
     pub(super) fn has_spare(&self) -> bool {

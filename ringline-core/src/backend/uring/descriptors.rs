@@ -3,8 +3,9 @@
 //! Direct descriptors live in a table of the ring and cost nothing to look up. Up to kernel 6.12,
 //! however, a socket that was closed there goes on living until every operation that was started
 //! before on the same ring has ended, such as a receive on an idle connection: its peer would not
-//! see the end for hours. There a ring uses ordinary descriptors of the process, and this is what
-//! keeps track of them, so that none outlives the ring.
+//! see the end for hours. There a ring uses ordinary descriptors of the process. Sockets that we
+//! connect are such on every kernel, and a bit of their `Fd` says so. This keeps track of all ordinary
+//! descriptors, so that none outlives the ring.
 #![allow(unsafe_code)]
 
 use super::error::RingError;
@@ -13,20 +14,21 @@ use crate::backend::Wait;
 use crate::op::Fd;
 use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{opcode, squeue};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// The sockets of a ring, by kind.
 #[derive(Debug)]
-pub(super) enum Descriptors {
-    /// Rows of the ring's own table.
-    Direct,
-    /// Descriptors of the process: these are open and ours.
-    Plain { open: BTreeSet<u32> },
+pub(super) struct Descriptors {
+    /// Accepted sockets are rows of the ring's own table.
+    is_direct: bool,
+    /// Descriptors of the process that are open and ours.
+    open: BTreeSet<u32>,
 }
 
 impl Descriptors {
@@ -35,38 +37,53 @@ impl Descriptors {
         if allow_direct {
             ring.register_files(rows)?;
             if closes_promptly(ring).unwrap_or(false) {
-                return Ok(Self::Direct);
+                return Ok(Self { is_direct: true, open: BTreeSet::new() });
             }
             ring.unregister_files();
         }
-        Ok(Self::Plain { open: BTreeSet::new() })
+        Ok(Self { is_direct: false, open: BTreeSet::new() })
     }
 
+    /// Makes a socket for a connection of ours. It is an ordinary descriptor of the process on every
+    /// kernel: making a direct one is an operation of its own, whose result would have to be waited for.
+    pub(super) fn dial(&mut self, address: &SocketAddr) -> std::io::Result<Fd> {
+        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        let fd = Fd::plain(socket.into_raw_fd() as u32);
+        self.open.insert(fd.number());
+        Ok(fd)
+    }
+
+    /// Whether accepted sockets are rows of the ring's own table.
     pub(super) fn is_direct(&self) -> bool {
-        matches!(self, Self::Direct)
+        self.is_direct
     }
 
-    /// The flags of an entry that names one of these sockets.
+    /// Whether this socket is a row of the ring's own table.
     #[inline]
-    pub(super) fn flags(&self) -> squeue::Flags {
-        if self.is_direct() { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() }
+    pub(super) fn is_row(&self, fd: Fd) -> bool {
+        self.is_direct && !fd.is_plain()
+    }
+
+    /// The flags of an entry that names this socket.
+    #[inline]
+    pub(super) fn flags(&self, fd: Fd) -> squeue::Flags {
+        if self.is_row(fd) { squeue::Flags::FIXED_FILE } else { squeue::Flags::empty() }
     }
 
     /// The kernel has handed out a socket.
     pub(super) fn opened(&mut self, fd: Fd) {
-        if let Self::Plain { open } = self {
-            open.insert(fd.0);
+        if !self.is_row(fd) {
+            self.open.insert(fd.number());
         }
     }
 
     /// Has the close of an ordinary descriptor drop what the peer has not acknowledged.
     pub(super) fn reset(&self, fd: Fd) {
-        if let Self::Plain { open } = self
-            && open.contains(&fd.0)
-        {
+        if !self.is_row(fd) && self.open.contains(&fd.number()) {
             // SAFETY: the descriptor is open, because no close of it was submitted, and it is ours; it
             // is borrowed for this call only.
-            let socket = unsafe { BorrowedFd::borrow_raw(fd.0 as i32) };
+            let socket = unsafe { BorrowedFd::borrow_raw(fd.number() as i32) };
             // A socket that is no longer connected has nothing to drop.
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
@@ -74,20 +91,18 @@ impl Descriptors {
 
     /// The kernel is being asked to close a socket.
     pub(super) fn closing(&mut self, fd: Fd) {
-        if let Self::Plain { open } = self {
-            open.remove(&fd.0);
+        if !self.is_row(fd) {
+            self.open.remove(&fd.number());
         }
     }
 }
 
 impl Drop for Descriptors {
     fn drop(&mut self) {
-        if let Self::Plain { open } = self {
-            for &fd in open.iter() {
-                // SAFETY: the kernel handed this descriptor out to an accept of ours, nobody else was
-                // told of it except as a number, and no close of it was submitted.
-                drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
-            }
+        for &fd in &self.open {
+            // SAFETY: this descriptor came from `dial` or from an accept of ours, nobody else was told
+            // of it except as a number, and no close of it was submitted.
+            drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         }
     }
 }

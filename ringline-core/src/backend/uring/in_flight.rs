@@ -6,6 +6,7 @@
 
 use super::lift::Final;
 use crate::sys::sock_addr;
+use socket2::SockAddr;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
@@ -24,6 +25,11 @@ impl<T> fmt::Debug for Lent<T> {
 impl<T> Lent<T> {
     pub(super) fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
+    }
+
+    /// To be looked at only; the kernel reads it, too.
+    pub(super) fn peek(&self) -> &T {
+        &self.0
     }
 
     pub(super) fn reclaim(self, _: Final) -> T {
@@ -78,6 +84,7 @@ impl Drop for AddressCell {
 pub(super) struct InFlight {
     accepts: Vec<Option<Lent<AddressCell>>>,
     spare_cells: Vec<AddressCell>,
+    connects: Vec<Option<Lent<Box<SockAddr>>>>,
     live: usize,
 }
 
@@ -112,6 +119,26 @@ impl InFlight {
         let address = cell.address();
         self.spare_cells.push(cell);
         address
+    }
+
+    /// Lends the address that the connect of `row` is for, and says where it is and how long.
+    pub(super) fn lend_target(
+        &mut self,
+        row: u32,
+        address: SocketAddr,
+    ) -> (*const libc::sockaddr, libc::socklen_t) {
+        // The address is on the heap, so moving the box does not move it.
+        let target = Box::new(SockAddr::from(address));
+        let (start, len) = (target.as_ptr().cast(), target.len());
+        lend(&mut self.connects, row, target);
+        (start, len)
+    }
+
+    /// Frees the address of a connect that is over.
+    pub(super) fn drop_target(&mut self, row: u32, proof: Final) {
+        if let Some(target) = self.connects.get_mut(row as usize).and_then(Option::take) {
+            drop(target.reclaim(proof));
+        }
     }
 }
 

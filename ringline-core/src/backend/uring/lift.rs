@@ -1,6 +1,7 @@
 //! Completion entries into completions. The only maker of [`Final`].
 
 use super::Uring;
+use super::parcels::Note;
 use super::ring::Cqe;
 use super::staged::Settled;
 use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
@@ -16,28 +17,53 @@ impl Uring {
     pub(super) fn lift(&mut self, cqe: Cqe) -> Option<Completion> {
         let tag = UserData::from_bits(cqe.user_data).decode()?;
         let more = cqueue::more(cqe.flags);
+        if tag.kind == Kind::Parcel {
+            return self.lift_parcel(tag, cqe);
+        }
         let proof = (!more).then_some(Final(()));
         if proof.is_some() {
             self.in_flight.end();
         }
         let outcome = match tag.kind {
             Kind::Recv => self.lift_recv(cqe),
-            Kind::Parcel => return self.parcels.lift(tag.row, cqe, proof),
             Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
+            Kind::Connect => {
+                self.in_flight.drop_target(tag.row, proof?);
+                done_or_failed(cqe.result)
+            }
             Kind::Wake => {
                 self.is_wake_armed = more;
                 Outcome::Done
             }
-            Kind::Staged | Kind::Send => unreachable!("complaints are set apart before"),
+            Kind::Staged | Kind::Send | Kind::Parcel => unreachable!("these were set apart before"),
             Kind::Shutdown
             | Kind::Close
             | Kind::Reset
             | Kind::CancelRecv
             | Kind::CancelSend
             | Kind::CancelAccept
+            | Kind::CancelConnect
             | Kind::Orphan => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })
+    }
+
+    /// An entry of a send that waits.
+    fn lift_parcel(&mut self, tag: Tag, cqe: Cqe) -> Option<Completion> {
+        let Note { slot, tag, is_done, over, is_free } = self.parcels.note(tag, cqe)?;
+        if is_done {
+            self.in_flight.end();
+        }
+        let proof = is_free.then_some(Final(()));
+        let parcel = proof.and_then(|proof| self.parcels.land(slot, proof));
+        match (over, parcel) {
+            (Some((bytes, errno)), parcel) => {
+                let more = parcel.is_none();
+                Some(Completion { tag, outcome: Outcome::Sent { bytes, errno, parcel }, more })
+            }
+            (None, Some(parcel)) => Some(Completion { tag, outcome: Outcome::Returned(parcel), more: false }),
+            (None, None) => None,
+        }
     }
 
     /// A send that did not wait and is over.

@@ -20,7 +20,7 @@ impl Uring {
             Op::Send { fd, parcel, waits } => self.lower_parcel(user_data, fd, parcel, waits),
             Op::Recv { fd } => {
                 let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
-                self.submit(user_data, entry.flags(self.descriptors.flags()));
+                self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
             }
             op => self.lower_rare(user_data, op),
         }
@@ -43,7 +43,7 @@ impl Uring {
         let entry = opcode::Send::new(raw(fd), start, span.len)
             .flags(SEND | libc::MSG_DONTWAIT)
             .build()
-            .flags(squeue::Flags::SKIP_SUCCESS | self.descriptors.flags())
+            .flags(squeue::Flags::SKIP_SUCCESS | self.descriptors.flags(fd))
             .user_data(complaint.bits());
         // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry, that is
         // inside our own `enter`, and never again. They lie in the stage, whose memory `self.stage`
@@ -55,19 +55,19 @@ impl Uring {
         let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
         let Self { parcels, buffers, ring, in_flight, staged, descriptors, .. } = self;
         let address = |lease: &Lease| buffers.bytes(lease).as_ptr();
-        let kind_of_fd = descriptors.flags();
+        let kind_of_fd = descriptors.flags(fd);
         if waits {
-            parcels.lend(tag, fd, parcel, address, |entry, flags| {
+            let (slot, links) = parcels.lend(tag, parcel, ring.position(), address);
+            for entry in (0..links).filter_map(|at| parcels.entry(slot, fd, at)) {
                 in_flight.begin();
                 // SAFETY: the entry names bytes and lists that `parcels` has been lent and gives back
-                // only for the last completion; the bytes of leases stay the backend's, whose
-                // buffers outlive every operation.
-                unsafe { ring.push(&entry.flags(flags | kind_of_fd)) };
-            });
+                // only when every entry of the parcel is done; the bytes of leases stay the backend's,
+                // whose buffers outlive every operation.
+                unsafe { ring.push(&entry.flags(kind_of_fd)) };
+            }
             return;
         }
-        let len = parcel.len();
-        let (load, entry) = parcels.lend_briefly(fd, parcel, address);
+        let (load, entry, len) = parcels.lend_briefly(fd, parcel, address);
         let complaint = staged.add(user_data, len, ring.position(), Some(load));
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS | kind_of_fd).user_data(complaint.bits());
         // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry. Until then
@@ -91,13 +91,17 @@ impl Uring {
                     accept.flags(libc::SOCK_CLOEXEC).build()
                 }
             }
+            Op::Connect { fd, address } => {
+                let (start, len) = self.in_flight.lend_target(row, *address);
+                opcode::Connect::new(raw(fd), start, len).build().flags(self.descriptors.flags(fd))
+            }
             Op::ShutdownWrite { fd } => {
                 let entry = opcode::Shutdown::new(raw(fd), libc::SHUT_WR).build();
-                entry.flags(self.descriptors.flags())
+                entry.flags(self.descriptors.flags(fd))
             }
             Op::Close { fd } => {
                 self.descriptors.closing(fd);
-                if self.descriptors.is_direct() {
+                if self.descriptors.is_row(fd) {
                     opcode::Close::new(Fixed(fd.0)).build()
                 } else {
                     opcode::Close::new(raw(fd)).build()
@@ -105,10 +109,10 @@ impl Uring {
             }
             Op::Reset { fd } => self.lower_reset(fd),
             Op::Cancel { target } => {
-                // A send in flight goes by bits of the backend's own, and so do all links of a chain.
+                // A send in flight goes by bits of the backend's own.
                 let send = target.decode().filter(|tag| tag.kind == Kind::Send);
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
-                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits()).all()).build()
+                opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
             Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
         };
@@ -117,11 +121,11 @@ impl Uring {
 
     /// Has the close send a reset: with the option set, the kernel lets go of everything at once.
     fn lower_reset(&mut self, fd: Fd) -> squeue::Entry {
-        if self.descriptors.is_direct() {
+        if self.descriptors.is_row(fd) {
             let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
             let value = ptr::from_ref(&AT_ONCE).cast();
             let entry = opcode::SetSockOpt::new(raw(fd), level, name, value, size_of_val(&AT_ONCE) as u32);
-            return entry.build().flags(self.descriptors.flags());
+            return entry.build().flags(self.descriptors.flags(fd));
         }
         self.descriptors.reset(fd);
         opcode::Nop::new().build()
@@ -142,7 +146,7 @@ static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 /// The number alone; the entry's flags say what it counts.
 #[inline]
 pub(super) fn raw(fd: Fd) -> RawFd {
-    RawFd(fd.0 as i32)
+    RawFd(fd.number() as i32)
 }
 
 fn fits(kind: Kind, op: &Op) -> bool {
@@ -150,9 +154,12 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Send { .. } | Op::SendNow { .. } => kind == Kind::Send,
         Op::Accept { .. } => kind == Kind::Accept,
         Op::Recv { .. } => kind == Kind::Recv,
+        Op::Connect { .. } => kind == Kind::Connect,
         Op::ShutdownWrite { .. } => kind == Kind::Shutdown,
         Op::Reset { .. } => kind == Kind::Reset,
         Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
-        Op::Cancel { .. } => matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept),
+        Op::Cancel { .. } => {
+            matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept | Kind::CancelConnect)
+        }
     }
 }

@@ -21,7 +21,7 @@ pub use probe::Capabilities;
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
 use crate::config::Config;
-use crate::op::{Completion, Kind, Op, UserData};
+use crate::op::{Completion, Fd, Kind, Op, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
 use descriptors::Descriptors;
@@ -30,6 +30,7 @@ use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -146,12 +147,13 @@ impl Uring {
         } else {
             self.staged.settle(self.ring.consumed());
         }
+        self.parcels.consumed(self.ring.consumed());
     }
 
     /// Asks everything to end and waits, for a bounded time, until it has.
     fn bring_home(&mut self) -> bool {
         let until = Instant::now() + TEARDOWN;
-        while self.in_flight.live() > 0 && Instant::now() < until {
+        while self.is_busy() && Instant::now() < until {
             self.ring.cancel_all();
             if self.ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
                 return false;
@@ -159,11 +161,20 @@ impl Uring {
             self.reap();
             while self.next().is_some() {}
         }
-        self.in_flight.live() == 0
+        !self.is_busy()
+    }
+
+    /// Whether the kernel has, or is about to be given, anything of ours.
+    fn is_busy(&self) -> bool {
+        self.in_flight.live() > 0 || !self.staged.is_empty()
     }
 }
 
 impl Backend for Uring {
+    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
+        self.descriptors.dial(address).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
     #[inline]
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
         // A chain goes in whole: its links must not be told apart.
@@ -215,6 +226,11 @@ impl Backend for Uring {
     #[inline]
     fn has_spare_buffers(&self) -> bool {
         self.buffers.has_spare()
+    }
+
+    #[inline]
+    fn buffers_held(&self) -> usize {
+        self.buffers.held()
     }
 
     #[inline]

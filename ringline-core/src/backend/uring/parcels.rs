@@ -1,17 +1,18 @@
 //! Parcels that the kernel has been lent: who sent them, and when they are free again.
 //!
-//! One parcel is one or several linked entries, all under the same bits. Each entry brings one
-//! completion with its result and, if that one says so, later a notification that the kernel no
-//! longer needs the bytes. A send is over when every result is in; its memory is free when every
-//! entry has completed for the last time. Bits are not used again before that, and then with
-//! another generation, so that a cancel never meets a stranger.
+//! One parcel is one or several linked entries, each with bits of its own. An entry completes with a
+//! result. If that announces more, the kernel has the bytes until a notification comes for the same
+//! entry; if not, it is done with them, and a notification that comes all the same, as for a link
+//! that never ran, says nothing. A send is over when every result is in; its memory is free when
+//! every entry is done. Bits are used again only then, and with another generation, so that
+//! neither a cancel nor a late notification meets a stranger.
 #![allow(unsafe_code)]
 
 use super::in_flight::Lent;
 use super::lift::Final;
 use super::ring::Cqe;
-use crate::buf::{Lease, Link, Parcel, Unsent};
-use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
+use crate::buf::{Lease, Link, Parcel, Piece, Unsent};
+use crate::op::{Fd, Kind, Tag, UserData};
 use io_uring::{cqueue, opcode, squeue, types};
 use std::ptr;
 
@@ -77,21 +78,61 @@ impl Load {
     }
 }
 
+/// How far an entry has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its result is not in.
+    Flying,
+    /// Its result is in, and the kernel still has the bytes.
+    Lent,
+    Done,
+}
+
 #[derive(Debug)]
 struct Transit {
     tag: Tag,
     load: Lent<Box<Load>>,
-    results_left: u32,
-    finals_left: u32,
+    entries: Vec<Stage>,
     bytes: usize,
     errno: i32,
     was_copied: bool,
+}
+
+impl Transit {
+    fn is_over(&self) -> bool {
+        !self.entries.contains(&Stage::Flying)
+    }
+
+    fn is_free(&self) -> bool {
+        self.entries.iter().all(|&entry| entry == Stage::Done)
+    }
 }
 
 #[derive(Debug, Default)]
 struct Slot {
     generation: u32,
     transit: Option<Transit>,
+}
+
+/// A chain in the submission queue: its first position there, the one behind it, and its slot.
+#[derive(Debug)]
+struct Queued {
+    first: u32,
+    end: u32,
+    slot: u32,
+}
+
+/// What a completion means to the parcel that it is for.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) slot: u32,
+    pub(super) tag: Tag,
+    /// Its entry has completed for the last time that matters.
+    pub(super) is_done: bool,
+    /// With this the send is over: how many bytes have left, and what stopped it.
+    pub(super) over: Option<(usize, i32)>,
+    /// With this the memory is free.
+    pub(super) is_free: bool,
 }
 
 /// Everything that was lent for sends.
@@ -101,8 +142,11 @@ pub(super) struct Parcels {
     free: Vec<u32>,
     /// The slot of the send that a row waits for.
     by_row: Vec<Option<u32>>,
+    /// Chains that the kernel has not consumed whole.
+    chains: Vec<Queued>,
     #[expect(clippy::vec_box, reason = "loads travel as boxes, so the boxes are what is kept")]
     spare: Vec<Box<Load>>,
+    spare_entries: Vec<Vec<Stage>>,
     /// The kernel can tell whether it had to copy.
     reports_usage: bool,
 }
@@ -112,111 +156,149 @@ impl Parcels {
         Self { reports_usage, ..Self::default() }
     }
 
-    /// Lends a parcel whose send waits, and hands out the entries for it, the last one unlinked.
+    /// Lends a parcel whose send waits. Its entries, made by [`Parcels::entry`], go to `position` and
+    /// what follows in the submission queue. Returns its slot and how many entries there are.
     pub(super) fn lend(
         &mut self,
         tag: Tag,
-        fd: Fd,
         parcel: Box<Parcel>,
+        position: u32,
         address: impl Fn(&Lease) -> *const u8,
-        mut submit: impl FnMut(squeue::Entry, squeue::Flags),
-    ) {
-        let links = parcel.links().len() as u32;
+    ) -> (u32, usize) {
+        let links = parcel.links().len();
+        assert!(links <= LINKS_MAX, "a parcel has no more links than its bits tell apart");
         let load = self.load(parcel, usize::MAX, address);
-        let row = self.free.pop().unwrap_or(self.slots.len() as u32);
-        if row as usize == self.slots.len() {
+        let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        if slot as usize == self.slots.len() {
             self.slots.push(Slot::default());
-        }
-        let user_data = UserData::new(Kind::Parcel, self.slots[row as usize].generation, row);
-        for (at, link) in load.parcel.iter().flat_map(|parcel| parcel.links()).enumerate() {
-            let entry = load.entry(super::lower::raw(fd), at, link, 0, self.reports_usage);
-            let is_last = at + 1 == links as usize;
-            let flags = if is_last { squeue::Flags::empty() } else { squeue::Flags::IO_LINK };
-            submit(entry.user_data(user_data.bits()), flags);
         }
         let at = tag.row as usize;
         if self.by_row.len() <= at {
             self.by_row.resize(at + 1, None);
         }
-        self.by_row[at] = Some(row);
-        self.slots[row as usize].transit = Some(Transit {
-            tag,
-            load: Lent::new(load),
-            results_left: links,
-            finals_left: links,
-            bytes: 0,
-            errno: 0,
-            was_copied: false,
-        });
+        self.by_row[at] = Some(slot);
+        if links > 1 {
+            self.chains.push(Queued { first: position, end: position.wrapping_add(links as u32), slot });
+        }
+        let mut entries = self.spare_entries.pop().unwrap_or_default();
+        entries.resize(links, Stage::Flying);
+        let load = Lent::new(load);
+        let transit = Transit { tag, load, entries, bytes: 0, errno: 0, was_copied: false };
+        self.slots[slot as usize].transit = Some(transit);
+        (slot, links)
+    }
+
+    /// The entry for one link of a parcel that is lent.
+    pub(super) fn entry(&self, slot: u32, fd: Fd, at: usize) -> Option<squeue::Entry> {
+        let Slot { generation, transit } = &self.slots[slot as usize];
+        let load = transit.as_ref()?.load.peek();
+        let link = load.parcel.as_ref()?.links().nth(at)?;
+        let is_last = at + 1 == load.headers.len();
+        let entry = load.entry(super::lower::raw(fd), at, link, 0, self.reports_usage);
+        let flags = if is_last { squeue::Flags::empty() } else { squeue::Flags::IO_LINK };
+        Some(entry.flags(flags).user_data(bits(*generation, slot, at).bits()))
     }
 
     /// Lends a parcel for a send of its first link that is over when the kernel has consumed it.
+    /// Returns the load, its entry, and how many bytes the link has.
     pub(super) fn lend_briefly(
         &mut self,
         fd: Fd,
         parcel: Box<Parcel>,
         address: impl Fn(&Lease) -> *const u8,
-    ) -> (Lent<Box<Load>>, squeue::Entry) {
+    ) -> (Lent<Box<Load>>, squeue::Entry, usize) {
         let pieces = parcel.links().next().map_or(0, |link| link.pieces);
+        let len = parcel.pieces().take(usize::from(pieces)).map(Piece::len).sum();
         let load = self.load(parcel, 1, address);
         let link = Link { pieces, zero_copy: false };
         let entry = load.entry(super::lower::raw(fd), 0, link, libc::MSG_DONTWAIT, false);
-        (Lent::new(load), entry)
+        (Lent::new(load), entry, len)
     }
 
     /// The parcel of a load that the kernel is done with.
     pub(super) fn unload(&mut self, load: Lent<Box<Load>>, proof: Final) -> Option<Box<Parcel>> {
         let mut load = load.reclaim(proof);
         let parcel = load.parcel.take();
-        self.spare.push(load);
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(load);
+        }
         parcel
     }
 
-    /// The bits under which the send of a row can be cancelled, if it is not over.
+    /// The bits of the entry that the send of a row waits for, if it is not over. If that one is
+    /// cancelled, so are those behind it.
     pub(super) fn find(&self, tag: Tag) -> Option<UserData> {
-        let row = (*self.by_row.get(tag.row as usize)?)?;
-        let slot = &self.slots[row as usize];
-        let transit = slot.transit.as_ref().filter(|transit| transit.tag == tag)?;
-        (transit.results_left > 0).then(|| UserData::new(Kind::Parcel, slot.generation, row))
+        let slot = (*self.by_row.get(tag.row as usize)?)?;
+        let Slot { generation, transit } = &self.slots[slot as usize];
+        let transit = transit.as_ref().filter(|transit| transit.tag == tag)?;
+        let at = transit.entries.iter().position(|&entry| entry == Stage::Flying)?;
+        Some(bits(*generation, slot, at))
     }
 
-    /// Takes a completion of one of a parcel's entries; the last one of an entry comes with proof.
-    pub(super) fn lift(&mut self, row: u32, cqe: Cqe, proof: Option<Final>) -> Option<Completion> {
-        let transit = self.slots[row as usize].transit.as_mut()?;
-        transit.finals_left -= u32::from(proof.is_some());
-        if cqueue::notif(cqe.flags) {
-            transit.was_copied |= cqe.result as u32 & COPIED != 0;
-            let proof = proof.filter(|_| transit.finals_left == 0 && transit.results_left == 0)?;
-            let (tag, parcel) = self.land(row, proof)?;
-            return Some(Completion { tag, outcome: Outcome::Returned(parcel), more: false });
+    /// The kernel has consumed everything before `position`. A chain of which it took a part only, for
+    /// lack of memory, is one no more: what follows could overtake, so the send has failed.
+    #[inline]
+    pub(super) fn consumed(&mut self, position: u32) {
+        if self.chains.is_empty() {
+            return;
         }
-        transit.results_left -= 1;
-        match usize::try_from(cqe.result) {
-            Ok(bytes) => transit.bytes += bytes,
-            // What follows a link that broke says only that.
-            Err(_) if transit.errno == 0 => transit.errno = -cqe.result,
-            Err(_) => {}
+        let is_before = |one: u32, other: u32| (other.wrapping_sub(one) as i32) > 0;
+        for Queued { first, end, slot } in &self.chains {
+            if is_before(*first, position)
+                && is_before(position, *end)
+                && let Some(transit) = &mut self.slots[*slot as usize].transit
+            {
+                transit.errno = libc::EIO;
+            }
         }
-        if transit.results_left > 0 {
-            return None;
-        }
-        let Transit { tag, bytes, errno, finals_left, .. } = *transit;
-        self.by_row[tag.row as usize] = None;
-        let parcel = proof.filter(|_| finals_left == 0).and_then(|proof| self.land(row, proof));
-        let parcel = parcel.map(|(_, parcel)| parcel);
-        let more = parcel.is_none();
-        Some(Completion { tag, outcome: Outcome::Sent { bytes, errno, parcel }, more })
+        self.chains.retain(|chain| !is_before(chain.first, position));
     }
 
-    /// The last completion of the last entry is in: the parcel is ours again.
-    fn land(&mut self, row: u32, proof: Final) -> Option<(Tag, Box<Parcel>)> {
-        let slot = &mut self.slots[row as usize];
-        let transit = slot.transit.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(row);
-        let mut parcel = self.unload(transit.load, proof)?;
-        parcel.was_copied = transit.was_copied;
-        Some((transit.tag, parcel))
+    /// Takes a completion of one of a parcel's entries; `None` if it says nothing about any.
+    pub(super) fn note(&mut self, tag: Tag, cqe: Cqe) -> Option<Note> {
+        let (slot, at) = (tag.row / LINKS_MAX as u32, tag.row as usize % LINKS_MAX);
+        let Slot { generation, transit } = self.slots.get_mut(slot as usize)?;
+        let transit =
+            transit.as_mut().filter(|_| *generation & UserData::GENERATION_MASK == tag.generation)?;
+        let entry = transit.entries.get_mut(at)?;
+        let is_result = !cqueue::notif(cqe.flags);
+        match (is_result, *entry) {
+            (true, Stage::Flying) => {
+                *entry = if cqueue::more(cqe.flags) { Stage::Lent } else { Stage::Done };
+                match usize::try_from(cqe.result) {
+                    Ok(bytes) => transit.bytes += bytes,
+                    // What follows a link that broke says only that.
+                    Err(_) if transit.errno == 0 => transit.errno = -cqe.result,
+                    Err(_) => {}
+                }
+            }
+            (false, Stage::Lent) => {
+                *entry = Stage::Done;
+                transit.was_copied |= cqe.result as u32 & COPIED != 0;
+            }
+            _ => return None,
+        }
+        let is_done = *entry == Stage::Done;
+        let over = (is_result && transit.is_over()).then_some((transit.bytes, transit.errno));
+        if over.is_some() {
+            self.by_row[transit.tag.row as usize] = None;
+        }
+        Some(Note { slot, tag: transit.tag, is_done, over, is_free: transit.is_free() })
+    }
+
+    /// Every entry of a parcel is done: it is ours again.
+    pub(super) fn land(&mut self, slot: u32, proof: Final) -> Option<Box<Parcel>> {
+        let Slot { generation, transit } = &mut self.slots[slot as usize];
+        let Transit { load, mut entries, was_copied, .. } = transit.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(slot);
+        if self.spare_entries.len() < SPARE_MAX {
+            entries.clear();
+            self.spare_entries.push(entries);
+        }
+        let mut parcel = self.unload(load, proof)?;
+        parcel.was_copied = was_copied;
+        Some(parcel)
     }
 
     fn load(
@@ -230,3 +312,17 @@ impl Parcels {
         load
     }
 }
+
+/// How many entries of a parcel its bits can tell apart. A chain has fewer.
+const LINKS_MAX: usize = 64;
+/// How many loads are kept for later.
+const SPARE_MAX: usize = 1024;
+
+/// The bits of one entry of the parcel in a slot.
+fn bits(generation: u32, slot: u32, at: usize) -> UserData {
+    UserData::new(Kind::Parcel, generation, slot * LINKS_MAX as u32 + at as u32)
+}
+
+#[cfg(test)]
+#[path = "parcels_tests.rs"]
+mod tests;

@@ -4,8 +4,8 @@
 use super::parcels::REPORT_USAGE;
 use super::ring::Ring;
 use crate::backend::Wait;
-use io_uring::opcode;
 use io_uring::types::Fd;
+use io_uring::{cqueue, opcode};
 use std::fmt;
 use std::time::Duration;
 
@@ -44,18 +44,32 @@ impl fmt::Display for Capabilities {
 /// Whether a zero-copy send may ask for a report: a kernel that does not know the flag says so before
 /// it finds that there is no socket.
 pub(super) fn zero_copy_reports(ring: &mut Ring) -> bool {
-    // SAFETY: zeros and null pointers are a valid header for a message without bytes.
-    let header: libc::msghdr = unsafe { std::mem::zeroed() };
-    let entry = opcode::SendMsgZc::new(Fd(-1), &raw const header).ioprio(REPORT_USAGE).build();
-    // SAFETY: the entry names the header alone, which outlives the enters below; without a socket the
-    // operation ends while the kernel consumes the entry.
+    let entry = opcode::SendMsgZc::new(Fd(-1), &raw const EMPTY.0).ioprio(REPORT_USAGE).build();
+    // SAFETY: the entry names the header alone, which is static.
     unsafe { ring.push(&entry) };
-    let mut result = None;
-    while result.is_none() {
+    let (mut result, mut is_over) = (None, false);
+    while !is_over {
         if ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
             return false;
         }
-        ring.drain(|cqe| result = Some(cqe.result));
+        ring.drain(|cqe| {
+            // Even an operation that fails at once may announce a notification.
+            is_over = !cqueue::more(cqe.flags);
+            if !cqueue::notif(cqe.flags) {
+                result = Some(cqe.result);
+            }
+        });
     }
     result == Some(-libc::EBADF)
 }
+
+struct Header(libc::msghdr);
+
+// SAFETY: the one header there is has null pointers only, and nobody writes to it.
+unsafe impl Sync for Header {}
+
+/// The header of a message without bytes.
+static EMPTY: Header = Header(
+    // SAFETY: zeros and null pointers are a valid header.
+    unsafe { std::mem::zeroed() },
+);

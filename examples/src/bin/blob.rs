@@ -1,0 +1,229 @@
+//! Blob: serves files from memory over HTTP, without copying them.
+
+use bytes::Bytes;
+use clap::Parser;
+use ringline_core::{
+    Admit, Chain, Config, ConnId, Consumed, Ctx, EventHandler, Parts, Peer, Rejected, SendError,
+};
+use ringline_examples::{ServerArgs, exit, serve};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Longer request heads are refused.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
+
+/// An HTTP server for files that fit into memory.
+///
+/// `GET /NAME` answers with a file, `GET /` with a list of the names, and `GET /*` with all files, one
+/// after the other.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerArgs,
+
+    /// A file to serve under its name; repeat it for more
+    #[arg(long, value_name = "PATH")]
+    file: Vec<PathBuf>,
+
+    /// A made-up file to serve, such as big=1048576; repeat it for more
+    #[arg(long, value_name = "NAME=BYTES", value_parser = made_up)]
+    make: Vec<(String, usize)>,
+
+    /// From how many bytes on a file is sent without copying
+    #[arg(long, value_name = "BYTES")]
+    zero_copy_threshold: Option<usize>,
+}
+
+fn made_up(text: &str) -> Result<(String, usize), String> {
+    let (name, bytes) = text.split_once('=').ok_or("this has to look like NAME=BYTES")?;
+    Ok((name.to_owned(), bytes.parse().map_err(|error| format!("{bytes}: {error}"))?))
+}
+
+type Files = BTreeMap<String, Bytes>;
+
+fn load(cli: &Cli) -> Result<Files, Box<dyn Error>> {
+    let mut files = Files::new();
+    for path in &cli.file {
+        let name = path.file_name().ok_or_else(|| format!("{} has no name", path.display()))?;
+        let contents = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        files.insert(name.to_string_lossy().into_owned(), contents.into());
+    }
+    for (name, bytes) in &cli.make {
+        let contents: Vec<u8> = (0..*bytes).map(|at| b'a' + (at % 26) as u8).collect();
+        files.insert(name.clone(), contents.into());
+    }
+    if files.is_empty() {
+        return Err("there is nothing to serve: name a --file, or --make one".into());
+    }
+    Ok(files)
+}
+
+struct Blob {
+    files: Files,
+}
+
+/// What a request asks for.
+struct Request {
+    path: String,
+    is_head: bool,
+    keeps_alive: bool,
+    /// How many bytes its head has.
+    length: usize,
+}
+
+impl Request {
+    /// The request at the front of `data`; `None` if it is not all there, or the status that refuses
+    /// it.
+    fn parse(data: &[u8]) -> Result<Option<Self>, &'static str> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut headers);
+        let length = match request.parse(data) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if data.len() <= HEAD_BYTES_MAX => return Ok(None),
+            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+                return Err("431 Request Header Fields Too Large");
+            }
+            Err(_) => return Err("400 Bad Request"),
+        };
+        let is_head = match request.method {
+            Some("GET") => false,
+            Some("HEAD") => true,
+            _ => return Err("405 Method Not Allowed"),
+        };
+        let (mut closes, mut keeps_alive) = (false, false);
+        for header in request.headers {
+            match header.name.to_ascii_lowercase().as_str() {
+                "connection" => {
+                    closes |= has_token(header.value, "close");
+                    keeps_alive |= has_token(header.value, "keep-alive");
+                }
+                "content-length" if header.value.trim_ascii() == b"0" => {}
+                "content-length" | "transfer-encoding" => return Err("413 Content Too Large"),
+                _ => {}
+            }
+        }
+        let keeps_alive = !closes && (keeps_alive || request.version == Some(1));
+        let path = request.path.unwrap_or("/").to_owned();
+        Ok(Some(Self { path, is_head, keeps_alive, length }))
+    }
+}
+
+impl Blob {
+    /// Answers one request; what it asks for goes out whole or not at all.
+    fn answer(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request) -> Result<(), SendError> {
+        let name = request.path.strip_prefix('/').unwrap_or(&request.path);
+        if name == "*" {
+            return self.answer_all(cx, id, request);
+        }
+        let list;
+        let (status, body) = if name.is_empty() {
+            list = Bytes::from(self.files.keys().fold(String::new(), |list, name| list + name + "\n"));
+            ("200 OK", &list)
+        } else {
+            match self.files.get(name) {
+                Some(file) => ("200 OK", file),
+                None => ("404 Not Found", &Bytes::from_static(b"no such file\n")),
+            }
+        };
+        let head = head(status, body.len(), request.keeps_alive);
+        let mut parts = Parts::new();
+        parts.copy(head.as_bytes())?;
+        if !request.is_head && !body.is_empty() {
+            parts.guard(body.clone()).map_err(|rejected| rejected.error)?;
+        }
+        cx.send_parts(id, parts).map_err(|rejected| rejected.error)?;
+        Ok(())
+    }
+
+    /// All files as one answer: a chain, so that nothing can come in between.
+    fn answer_all(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request) -> Result<(), SendError> {
+        let bytes = self.files.values().map(Bytes::len).sum();
+        let head = head("200 OK", bytes, request.keeps_alive);
+        let mut chain = Chain::new();
+        chain.copy(head.as_bytes())?;
+        if !request.is_head {
+            let mut files = self.files.values().filter(|file| !file.is_empty()).peekable();
+            while files.peek().is_some() {
+                let mut link = Parts::new();
+                for file in files.by_ref().take(Parts::MAX) {
+                    link.guard(file.clone()).map_err(|rejected| rejected.error)?;
+                }
+                chain.parts(link).map_err(|Rejected { error, .. }| error)?;
+            }
+        }
+        cx.send_chain(id, chain).map_err(|rejected| rejected.error)?;
+        Ok(())
+    }
+
+    fn refuse(cx: &mut Ctx<'_, Self>, id: ConnId, status: &str) -> Consumed {
+        // Nothing more can be said to a peer that this does not reach.
+        let _ = cx.send(id, head(status, 0, false).as_bytes());
+        cx.close(id);
+        Consumed::none()
+    }
+}
+
+fn head(status: &str, length: usize, keeps_alive: bool) -> String {
+    let connection = if keeps_alive { "" } else { "connection: close\r\n" };
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{connection}\r\n")
+}
+
+/// Whether a list of tokens, as of a `connection` header, has this one.
+fn has_token(value: &[u8], token: &str) -> bool {
+    let tokens = value.split(|&byte| byte == b',');
+    tokens.map(<[u8]>::trim_ascii).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+impl EventHandler for Blob {
+    type Conn = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+        Admit::Accept(())
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        let mut done = 0;
+        while done < data.len() {
+            let request = match Request::parse(&data[done..]) {
+                Ok(Some(request)) => request,
+                Ok(None) => break,
+                Err(status) => return Self::refuse(cx, id, status),
+            };
+            match self.answer(cx, id, &request) {
+                Ok(()) => done += request.length,
+                // Answers are waiting for the peer; this request is shown again when they are out.
+                Err(SendError::Full { .. } | SendError::WorkerFull { .. }) => break,
+                Err(SendError::TooManyLinks { .. }) => {
+                    return Self::refuse(cx, id, "507 Insufficient Storage");
+                }
+                Err(_) => return Consumed::all(data),
+            }
+            if !request.keeps_alive {
+                cx.close(id);
+                break;
+            }
+        }
+        Consumed::bytes(done)
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let files = load(cli)?;
+    // Any of the files, and all of them together with a head, must fit a connection's outbox.
+    let bytes = files.values().map(Bytes::len).sum::<usize>() + HEAD_BYTES_MAX;
+    let mut config = Config::builder();
+    let outbox_bytes = bytes.max(4 << 20);
+    config = config.outbox_bytes(outbox_bytes).worker_outbox_bytes(outbox_bytes.max(256 << 20));
+    if let Some(threshold) = cli.zero_copy_threshold {
+        config = config.zero_copy_threshold(threshold);
+    }
+    serve(&cli.server, config, move |_seat| Blob { files: files.clone() })
+}
+
+fn main() -> ExitCode {
+    exit(run(&Cli::parse()))
+}

@@ -1,0 +1,42 @@
+//! Why a connection that the handler asks for is not begun.
+
+use std::fmt;
+
+/// Why [`Ctx::connect`](crate::Ctx::connect) did not begin to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The worker serves as many connections as it may. Close some, or raise
+    /// `connections_per_worker`.
+    #[error("the worker has {limit} connections already; close some or raise connections_per_worker")]
+    Full {
+        /// The limit in force.
+        limit: u32,
+    },
+    /// The server shuts down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
+
+/// A connection that was not begun: why, and the state that was meant for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct NotConnected<C> {
+    /// Why not.
+    pub error: ConnectError,
+    /// The state, as it was given.
+    pub state: C,
+}
+
+impl<C> fmt::Debug for NotConnected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NotConnected").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<C> fmt::Display for NotConnected<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<C> std::error::Error for NotConnected<C> {}
