@@ -80,6 +80,7 @@ struct Bench {
     /// Where in `said` each send ends.
     ends: Vec<usize>,
     reported: u64,
+    #[expect(clippy::vec_box, reason = "parcels travel as boxes")]
     loans: Vec<Box<Parcel>>,
     /// What every guard keeps.
     owner: Arc<[u8]>,

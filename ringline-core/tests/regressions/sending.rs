@@ -324,6 +324,38 @@ fn a_chain_that_breaks_does_what_it_was_told() {
     assert!(last.through == 2 && last.result.is_err(), "{sent:?}");
 }
 
+/// The first try of a chain that is copied does not wait, and falls short as any send may.
+#[test]
+fn a_chain_of_copies_breaks_only_when_it_waits() {
+    for breaks in [false, true] {
+        let (mut world, peer, id) = small(Faults::none());
+        world.act(|_, cx| {
+            let mut chain = Chain::new();
+            chain.copy(&[1; 2000]).expect("there is room");
+            chain.copy(&[2; 2000]).expect("there is room");
+            cx.send_chain(id, chain.on_break(OnBreak::Report)).map(drop).expect("there is room");
+        });
+        world.sleep(Duration::from_millis(5));
+        if breaks {
+            world.set_faults(Faults::none().with(Fault::ShortWaitingSend, 1000));
+        }
+        let mut received = Vec::new();
+        for _ in 0..50 {
+            received.extend(world.read(peer, 500));
+            world.sleep(Duration::from_millis(1));
+        }
+        let [sent] = world.handler().sent[..] else { panic!("{:?}", world.handler().sent) };
+        assert_eq!(sent.through, 1);
+        if breaks {
+            let Err(SendFailure::Broken { sent: out, of: 4000 }) = sent.result else { panic!("{sent:?}") };
+            assert_eq!(received.len() as u64, out);
+        } else {
+            assert_eq!((sent.result, received.len()), (Ok(()), 4000));
+        }
+        world.finish();
+    }
+}
+
 #[test]
 fn a_guard_that_is_never_acknowledged_comes_back_at_the_deadline() {
     let (mut world, peer, id) = small(Faults::none());

@@ -92,6 +92,7 @@ fn a_chain_has_a_limit_and_one_without_bytes_completes() {
                     (rejected.error, &rejected.value[..]),
                     (SendError::TooManyLinks { limit }, &b"more"[..])
                 );
+                drop(rejected);
                 let rejected = chain.guard(Vec::new()).unwrap_err();
                 assert_eq!(rejected.error, SendError::TooManyLinks { limit });
                 assert_eq!(Chain::new().guard(Vec::new()).unwrap_err().error, SendError::EmptyGuard);

@@ -41,7 +41,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: "P21, FAULTS 53",
         file: "conn/outbox.rs",
         from: "Op::Send { parcel, .. } => self.requeue(parcel, pool),",
-        to: "Op::Send { mut parcel, .. } => {\n                self.queue.extend(parcel.drain().map(Queued::Piece));\n                pool.put_parcel(parcel);\n            }",
+        to: concat!(
+            "Op::Send { mut parcel, .. } => {\n",
+            "                self.queue.extend(parcel.drain().map(Queued::Piece));\n",
+            "                pool.put_parcel(parcel);\n            }",
+        ),
     },
     Mutant {
         name: "staged-overtakes-blocks",
