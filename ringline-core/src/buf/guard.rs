@@ -23,12 +23,15 @@ use std::sync::Arc;
 ///
 /// # Safety
 ///
-/// From the first call of [`bytes`](Self::bytes) until the guard is dropped, or for ever if it is leaked,
+/// As long as a guard is only moved and asked for its [`bytes`](Self::bytes), until it is dropped, or for
+/// ever if it is leaked,
 ///
 /// - every call returns the same slice, of the same length, and it stays valid wherever the guard
 ///   itself is moved: it may not point into the guard;
 /// - nobody writes to those bytes, not even through a cell or from another thread: the kernel reads
 ///   them at any time.
+///
+/// Who gets a guard back because it was not accepted may do with it as they like.
 ///
 /// # Examples
 ///

@@ -61,6 +61,8 @@ pub(crate) fn advance(
         Kind::Connect => connected(conn, &outcome),
         Kind::CancelConnect => {
             conn.ops.cancel_connect = false;
+            // As below: what was not found may be there all the same.
+            conn.ops.connect_cancelled &= !matches!(outcome, Outcome::Failed { errno: libc::ENOENT });
             Event::Nothing
         }
         Kind::Reset => {

@@ -1,10 +1,12 @@
 //! Memory that operations in flight own.
 //!
-//! What is lent can be neither read nor freed before the operation's last completion: only a
-//! [`Final`] gives it back, and only `lift` makes one. A completion that never comes leaks.
+//! What the kernel may write can be neither read nor freed, and what it reads not be freed, before the
+//! operation's last completion: only a [`Final`] gives it back, and only `lift` makes one. A
+//! completion that never comes leaks.
 #![allow(unsafe_code)]
 
 use super::lift::Final;
+use super::parcels::Load;
 use crate::sys::sock_addr;
 use socket2::SockAddr;
 use std::fmt;
@@ -27,13 +29,15 @@ impl<T> Lent<T> {
         Self(ManuallyDrop::new(value))
     }
 
-    /// To be looked at only; the kernel reads it, too.
-    pub(super) fn peek(&self) -> &T {
-        &self.0
-    }
-
     pub(super) fn reclaim(self, _: Final) -> T {
         ManuallyDrop::into_inner(self.0)
+    }
+}
+
+impl Lent<Box<Load>> {
+    /// To be looked at only, as the kernel does with it, too.
+    pub(super) fn peek(&self) -> &Load {
+        &self.0
     }
 }
 

@@ -135,7 +135,8 @@ impl Uring {
     fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
         self.in_flight.begin();
         // SAFETY: what the entry names was lent to `in_flight`, which gives it back only for the
-        // last completion; receives name a group of buffers that `buffers` owns.
+        // last completion, or is static; receives name a group of buffers that `buffers` owns, and
+        // the poll a descriptor that `wake` keeps open.
         unsafe { self.ring.push(&entry.user_data(user_data.bits())) };
     }
 }

@@ -39,6 +39,8 @@ const SPARE_FILES: u32 = 64;
 /// How long the teardown waits for operations to come home before it leaks their memory instead.
 const TEARDOWN: Duration = Duration::from_secs(2);
 
+const TEARDOWN_STEP: Duration = Duration::from_millis(10);
+
 /// What a ring is built for.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -153,9 +155,14 @@ impl Uring {
     /// Asks everything to end and waits, for a bounded time, until it has.
     fn bring_home(&mut self) -> bool {
         let until = Instant::now() + TEARDOWN;
+        let mut cancelled: Option<Instant> = None;
         while self.is_busy() && Instant::now() < until {
-            self.ring.cancel_all();
-            if self.ring.enter(Wait::For(Duration::from_millis(10))).is_err() {
+            // What was on its way somewhere else is found another time.
+            if cancelled.is_none_or(|at| at.elapsed() >= TEARDOWN_STEP) {
+                self.ring.cancel_all();
+                cancelled = Some(Instant::now());
+            }
+            if self.ring.enter(Wait::For(TEARDOWN_STEP)).is_err() {
                 return false;
             }
             self.reap();

@@ -168,6 +168,7 @@ impl Parcels {
         assert!(links <= LINKS_MAX, "a parcel has no more links than its bits tell apart");
         let load = self.load(parcel, usize::MAX, address);
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
+        assert!(slot < SLOTS_MAX, "more parcels are lent than their bits tell apart");
         if slot as usize == self.slots.len() {
             self.slots.push(Slot::default());
         }
@@ -175,6 +176,7 @@ impl Parcels {
         if self.by_row.len() <= at {
             self.by_row.resize(at + 1, None);
         }
+        assert!(self.by_row[at].is_none(), "one send of a row waits at a time");
         self.by_row[at] = Some(slot);
         if links > 1 {
             self.chains.push(Queued { first: position, end: position.wrapping_add(links as u32), slot });
@@ -314,6 +316,8 @@ impl Parcels {
 
 /// How many entries of a parcel its bits can tell apart. A chain has fewer.
 const LINKS_MAX: usize = 64;
+/// How many parcels can be lent at a time.
+const SLOTS_MAX: u32 = u32::MAX / LINKS_MAX as u32;
 /// How many loads are kept for later.
 const SPARE_MAX: usize = 1024;
 
