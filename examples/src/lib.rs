@@ -89,7 +89,7 @@ fn report(snapshot: &Snapshot) -> std::io::Result<()> {
             MetricValue::Counter(count) => writeln!(out, "{name} {count}")?,
             MetricValue::Gauge(level) => writeln!(out, "{name} {level}")?,
             // How the events are spread is for those who draw them.
-            _ => {}
+            MetricValue::Histogram(_) => {}
         }
     }
     out.flush()

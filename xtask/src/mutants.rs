@@ -6,6 +6,7 @@
 mod admit;
 mod copy;
 mod deadlines;
+mod dial;
 mod edge;
 mod send;
 mod state;
@@ -147,7 +148,7 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
     let early = state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS);
-    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS)
+    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS).chain(dial::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

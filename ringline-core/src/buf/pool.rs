@@ -19,7 +19,6 @@ pub(crate) struct Pool {
     small: Vec<Block>,
     large: Vec<Block>,
     lent: usize,
-    #[expect(clippy::vec_box, reason = "parcels travel as boxes, so the boxes are what is kept")]
     parcels: Vec<Box<Parcel>>,
     /// Parcels that were taken and not put back.
     parcels_lent: usize,

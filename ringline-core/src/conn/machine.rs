@@ -180,13 +180,11 @@ fn landed_otherwise(
     if !passing {
         return Event::SendBroken(CloseReason::from_errno(errno));
     }
-    match landed.broken {
-        Some(reason) => Event::SendBroken(reason),
-        None => {
-            let is_progress = bytes > 0 && conn.phase == Phase::Flushing;
-            Event::Sent { bytes, is_whole: landed.is_whole, is_progress, fresh: landed.fresh }
-        }
+    if let Some(reason) = landed.broken {
+        return Event::SendBroken(reason);
     }
+    let is_progress = bytes > 0 && conn.phase == Phase::Flushing;
+    Event::Sent { bytes, is_whole: landed.is_whole, is_progress, fresh: landed.fresh }
 }
 
 /// The memory of a send is back.

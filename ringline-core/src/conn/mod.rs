@@ -8,6 +8,7 @@ mod inbox;
 pub(crate) mod machine;
 mod outbox;
 mod phase;
+mod queue;
 mod receipts;
 mod row;
 mod send;

@@ -9,13 +9,11 @@
 //! A send is over when the kernel has its bytes. The memory of a zero-copy send comes back later, and
 //! the next send need not wait for that, unless a part of it has to be sent again.
 
+use super::queue::Queue;
 use super::receipts::Receipts;
 use super::{CloseReason, Limits, Pressure, SendFailure, Sent};
-use crate::buf::{
-    Body, ChainRules, Guard, Lease, OnBreak, PIECES_MAX, Parcel, Piece, Pool, Span, Stage, Unsent,
-};
+use crate::buf::{Body, ChainRules, Guard, Lease, OnBreak, Parcel, Piece, Pool, Span, Stage};
 use crate::op::{Fd, Op};
-use std::collections::VecDeque;
 
 /// What is on its way to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +30,6 @@ enum Flight {
         bytes: usize,
         is_break: bool,
     },
-}
-
-/// What waits.
-#[derive(Debug)]
-enum Queued {
-    Piece(Piece),
-    Chain(Box<Parcel>),
 }
 
 /// What became of a send.
@@ -64,11 +55,9 @@ pub(crate) struct Outbox {
     staged: Span,
     /// The last send that ends in the staged bytes.
     staged_ends: u64,
-    queue: VecDeque<Queued>,
+    queue: Queue,
     /// Bytes accepted and not yet taken by the kernel.
     pending: usize,
-    /// Bytes among them that lie in receive buffers.
-    held: usize,
     receipts: Receipts,
     serial: u32,
     /// Parcels that are over and whose memory the kernel still has.
@@ -91,9 +80,8 @@ impl Outbox {
             flight_waits: false,
             staged: Span::default(),
             staged_ends: 0,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             pending: 0,
-            held: 0,
             receipts: Receipts::default(),
             serial: 0,
             lending: 0,
@@ -139,7 +127,7 @@ impl Outbox {
         } else {
             let ends = self.ends();
             fresh += self.unstage(stage, pool);
-            fresh += append(&mut self.queue, bytes, ends, pool);
+            fresh += self.queue.append(bytes, ends, pool);
         }
         fresh
     }
@@ -148,7 +136,7 @@ impl Outbox {
     pub(crate) fn push_guard(&mut self, guard: Guard, stage: &mut Stage, pool: &mut Pool) -> u32 {
         let fresh = self.unstage(stage, pool);
         self.pending += guard.len();
-        self.queue.push_back(Queued::Piece(Piece::new(Body::Guard(guard), self.ends())));
+        self.queue.push(Piece::new(Body::Guard(guard), self.ends()));
         fresh
     }
 
@@ -156,8 +144,7 @@ impl Outbox {
     pub(crate) fn push_lease(&mut self, lease: Lease, stage: &mut Stage, pool: &mut Pool) -> u32 {
         let fresh = self.unstage(stage, pool);
         self.pending += lease.len as usize;
-        self.held += lease.len as usize;
-        self.queue.push_back(Queued::Piece(Piece::new(Body::Lease(lease), self.ends())));
+        self.queue.push(Piece::new(Body::Lease(lease), self.ends()));
         fresh
     }
 
@@ -175,7 +162,7 @@ impl Outbox {
             Some(ChainRules { on_break, sequence: self.receipts.last(), bytes: bytes as u64, sent: 0 });
         parcel.set_ends(self.receipts.last());
         self.pending += bytes;
-        self.queue.push_back(Queued::Chain(parcel));
+        self.queue.push_chain(parcel);
         fresh
     }
 
@@ -203,7 +190,7 @@ impl Outbox {
                 self.staged = span;
                 self.staged_ends = self.flight_ends;
             }
-            Op::Send { parcel, .. } => self.requeue(parcel, pool),
+            Op::Send { parcel, .. } => self.queue.put_back(parcel, pool),
             _ => unreachable!("only sends come from an outbox"),
         }
         self.flight = Flight::None;
@@ -246,7 +233,9 @@ impl Outbox {
                 let mut fresh = 0;
                 self.is_refused = bytes < span.len as usize;
                 if self.is_refused {
-                    fresh = self.keep_rest(&stage.bytes(span)[bytes..], stage.bytes(self.staged), pool);
+                    let rest = (&stage.bytes(span)[bytes..], self.flight_ends);
+                    let next = (stage.bytes(self.staged), self.staged_ends);
+                    fresh = self.queue.prepend(rest, next, pool);
                     if self.staged.len > 0 {
                         stage.retire(std::mem::take(&mut self.staged));
                     }
@@ -295,22 +284,7 @@ impl Outbox {
     /// Copies queued bytes out of the receive buffers, which others need. Returns how often the
     /// allocator had to be asked for a block.
     pub(crate) fn copy_held<'r>(&mut self, read: impl Fn(&Lease) -> &'r [u8], pool: &mut Pool) -> u32 {
-        let mut fresh = 0;
-        if self.held == 0 {
-            return fresh;
-        }
-        for queued in std::mem::take(&mut self.queue) {
-            match queued {
-                Queued::Piece(piece) if matches!(piece.body(), Body::Lease(_)) => {
-                    if let Unsent::Leased(lease, skip) = piece.unsent() {
-                        fresh += append(&mut self.queue, &read(lease)[skip..], piece.ends(), pool);
-                    }
-                    self.drop_piece(piece, pool);
-                }
-                queued => self.queue.push_back(queued),
-            }
-        }
-        fresh
+        self.queue.copy_held(read, pool)
     }
 
     /// What the handler has not been told yet about completed sends; to be asked until there is
@@ -331,18 +305,7 @@ impl Outbox {
         if self.staged.len > 0 {
             stage.retire(std::mem::take(&mut self.staged));
         }
-        for queued in std::mem::take(&mut self.queue) {
-            match queued {
-                Queued::Piece(piece) => {
-                    dropped += piece.len();
-                    self.drop_piece(piece, pool);
-                }
-                Queued::Chain(parcel) => {
-                    dropped += parcel.len();
-                    pool.put_parcel(parcel);
-                }
-            }
-        }
+        dropped += self.queue.clear(pool);
         if let Flight::Short { bytes, .. } = self.flight {
             // The rest of it is not going to be sent again. Its memory comes back all the same.
             dropped += self.flight_len - bytes;
@@ -391,7 +354,7 @@ impl Outbox {
     /// Bytes that lie in receive buffers.
     #[inline]
     pub(crate) fn held(&self) -> usize {
-        self.held
+        self.queue.held()
     }
 
     /// Whether a send is in flight, so that it has to be waited for.
@@ -439,10 +402,7 @@ impl Outbox {
     /// Makes a parcel of what is at the front of the queue.
     fn next_parcel(&mut self, fd: Fd, waits: bool, pool: &mut Pool) -> Option<Op> {
         let zero_copy = waits && !self.copies;
-        let mut parcel = match self.queue.pop_front()? {
-            Queued::Chain(parcel) => parcel,
-            Queued::Piece(piece) => self.gather(piece, zero_copy, pool),
-        };
+        let mut parcel = self.queue.next(zero_copy, pool)?;
         parcel.arrange(zero_copy);
         self.serial = self.serial.wrapping_add(1);
         parcel.serial = self.serial;
@@ -455,37 +415,9 @@ impl Outbox {
         Some(Op::Send { fd, parcel, waits: self.flight_waits })
     }
 
-    /// Takes as many pieces as may leave together. Receive buffers are not lent for as long as it
-    /// takes a peer to acknowledge them.
-    fn gather(&mut self, first: Piece, zero_copy: bool, pool: &mut Pool) -> Box<Parcel> {
-        let mut parcel = pool.take_parcel();
-        let is_lent = |piece: &Piece| matches!(piece.body(), Body::Guard(_));
-        let is_held = |piece: &Piece| matches!(piece.body(), Body::Lease(_));
-        let (mut lent, mut held) = (is_lent(&first), is_held(&first));
-        parcel.push(first);
-        while parcel.pieces().len() < PIECES_MAX
-            && let Some(Queued::Piece(next)) = self.queue.front()
-        {
-            lent |= is_lent(next);
-            held |= is_held(next);
-            if zero_copy && lent && held {
-                break;
-            }
-            if let Some(Queued::Piece(next)) = self.queue.pop_front() {
-                parcel.push(next);
-            }
-        }
-        parcel
-    }
-
     /// A parcel is back of which `bytes` have left.
     fn land(&mut self, mut parcel: Box<Parcel>, bytes: usize, is_break: bool, pool: &mut Pool) -> Landed {
-        let mut held = 0;
-        let ends = parcel.advance(bytes, |piece| {
-            held += held_by(&piece);
-            pool.put_piece(piece);
-        });
-        self.held -= held;
+        let ends = parcel.advance(bytes, |piece| self.queue.release(piece, pool));
         self.is_refused = !parcel.is_empty();
         if parcel.is_empty() {
             self.receipts.deliver(self.flight_ends);
@@ -500,7 +432,7 @@ impl Outbox {
             Some(_) => {}
             None => self.receipts.deliver(ends),
         }
-        self.requeue(parcel, pool);
+        self.queue.put_back(parcel, pool);
         Landed::default()
     }
 
@@ -517,31 +449,18 @@ impl Outbox {
         Landed::default()
     }
 
-    /// Puts a parcel back at the front of the queue.
-    fn requeue(&mut self, mut parcel: Box<Parcel>, pool: &mut Pool) {
-        if parcel.chain.is_some() {
-            self.queue.push_front(Queued::Chain(parcel));
-            return;
-        }
-        for piece in parcel.drain().rev() {
-            self.queue.push_front(Queued::Piece(piece));
-        }
-        pool.put_parcel(parcel);
-    }
-
-    fn drop_piece(&mut self, piece: Piece, pool: &mut Pool) {
-        self.held -= held_by(&piece);
-        pool.put_piece(piece);
-    }
-
     /// An empty send ends where the bytes before it end.
     fn push_empty(&mut self) {
-        match self.queue.back_mut() {
-            Some(Queued::Piece(last)) => last.set_ends(self.receipts.last()),
-            Some(Queued::Chain(last)) => last.set_ends(self.receipts.last()),
-            None if self.staged.len > 0 => self.staged_ends = self.receipts.last(),
-            None if self.flight != Flight::None => self.flight_ends = self.receipts.last(),
-            None => self.receipts.deliver(self.receipts.last()),
+        let last = self.receipts.last();
+        if self.queue.set_ends(last) {
+            return;
+        }
+        if self.staged.len > 0 {
+            self.staged_ends = last;
+        } else if self.flight != Flight::None {
+            self.flight_ends = last;
+        } else {
+            self.receipts.deliver(last);
         }
     }
 
@@ -551,48 +470,10 @@ impl Outbox {
             return 0;
         }
         let span = std::mem::take(&mut self.staged);
-        let fresh = append(&mut self.queue, stage.bytes(span), self.staged_ends, pool);
+        let fresh = self.queue.append(stage.bytes(span), self.staged_ends, pool);
         stage.retire(span);
         fresh
     }
-
-    /// Queues the unsent rest of a staged flight before everything that came after it.
-    fn keep_rest(&mut self, rest: &[u8], staged: &[u8], pool: &mut Pool) -> u32 {
-        // Usually nothing has come after it, and the queue keeps its memory.
-        let mut later = if self.queue.is_empty() { VecDeque::new() } else { std::mem::take(&mut self.queue) };
-        let mut fresh = append(&mut self.queue, rest, self.flight_ends, pool);
-        if !staged.is_empty() {
-            fresh += append(&mut self.queue, staged, self.staged_ends, pool);
-        }
-        self.queue.append(&mut later);
-        fresh
-    }
-}
-
-/// How many bytes of a piece lie in a receive buffer.
-fn held_by(piece: &Piece) -> usize {
-    match piece.body() {
-        Body::Lease(lease) => lease.len as usize,
-        _ => 0,
-    }
-}
-
-/// Adds copied bytes of a send that ends with them; returns how many blocks were new.
-fn append(queue: &mut VecDeque<Queued>, mut bytes: &[u8], ends: u64, pool: &mut Pool) -> u32 {
-    let mut fresh = 0;
-    if let Some(Queued::Piece(last)) = queue.back_mut() {
-        bytes = &bytes[last.fill(bytes)..];
-    }
-    while !bytes.is_empty() {
-        let (mut block, is_new) = pool.take(bytes.len());
-        fresh += u32::from(is_new);
-        bytes = &bytes[block.fill(bytes)..];
-        queue.push_back(Queued::Piece(Piece::new(Body::Block(block), 0)));
-    }
-    if let Some(Queued::Piece(last)) = queue.back_mut() {
-        last.set_ends(ends);
-    }
-    fresh
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! leases and chains; with zero-copy sends whose memory comes back later, and chains that break.
 
 use super::*;
+use crate::buf::Unsent;
 use proptest::prelude::*;
 use std::sync::Arc;
 

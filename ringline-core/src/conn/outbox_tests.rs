@@ -2,6 +2,7 @@
 //! is reported once.
 
 use super::*;
+use crate::buf::Unsent;
 use proptest::prelude::*;
 
 const FD: Fd = Fd(7);

@@ -334,9 +334,9 @@ impl Io {
         let sequence = self.admit(to, data.len())?;
         let Self { conns, stage, pool, presented, shared, .. } = self;
         let Some(conn) = conns.get_mut(to) else { unreachable!("it was admitted") };
-        let lease = |_| Lease { buffer: presented.buffer, offset, len: data.len() as u32 };
-        shared.push(lease(()));
-        let fresh = conn.outbox.push_lease(lease(()), stage, pool);
+        let lease = || Lease { buffer: presented.buffer, offset, len: data.len() as u32 };
+        shared.push(lease());
+        let fresh = conn.outbox.push_lease(lease(), stage, pool);
         self.shard.forwards_held.increment();
         Ok(self.accepted(to, sequence, fresh))
     }

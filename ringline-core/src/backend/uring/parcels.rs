@@ -144,7 +144,6 @@ pub(super) struct Parcels {
     by_row: Vec<Option<u32>>,
     /// Chains that the kernel has not consumed whole.
     chains: Vec<Queued>,
-    #[expect(clippy::vec_box, reason = "loads travel as boxes, so the boxes are what is kept")]
     spare: Vec<Box<Load>>,
     spare_entries: Vec<Vec<Stage>>,
     /// The kernel can tell whether it had to copy.

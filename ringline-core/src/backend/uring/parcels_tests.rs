@@ -20,13 +20,12 @@ fn chain(links: usize) -> Box<Parcel> {
     parcel
 }
 
-/// Notes a completion of a link and tells, in short, what it means: done, over, free.
-fn note(
-    parcels: &mut Parcels,
-    bits: UserData,
-    result: i32,
-    flags: u32,
-) -> Option<(bool, Option<(usize, i32)>, bool)> {
+/// What a completion means, in short: whether the entry is done, with what the send is over, and whether
+/// the memory is free.
+type Short = (bool, Option<(usize, i32)>, bool);
+
+/// Notes a completion of a link.
+fn note(parcels: &mut Parcels, bits: UserData, result: i32, flags: u32) -> Option<Short> {
     let cqe = Cqe { user_data: bits.bits(), result, flags };
     let Note { is_done, over, is_free, .. } = parcels.note(bits.decode()?, cqe)?;
     Some((is_done, over, is_free))
@@ -85,8 +84,8 @@ fn a_chain_that_the_kernel_takes_in_two_parts_has_failed() {
         let mut parcels = Parcels::new(true);
         let links = lend(&mut parcels, 3);
         parcels.consumed(position);
-        for at in 0..2 {
-            assert!(note(&mut parcels, links[at], 7, 0).is_some());
+        for link in &links[..2] {
+            assert!(note(&mut parcels, *link, 7, 0).is_some());
         }
         assert_eq!(note(&mut parcels, links[2], 7, 0), Some((true, Some((21, errno)), true)));
     }

@@ -168,8 +168,11 @@ impl Echo {
             }
         } else {
             // Some are copied and some are not.
-            let parcel =
-                if row.pending.len() % 2 == 0 { parcel(&row.pending) } else { lent_parcel(&row.pending) };
+            let parcel = if row.pending.len().is_multiple_of(2) {
+                parcel(&row.pending)
+            } else {
+                lent_parcel(&row.pending)
+            };
             if self.push(user_data, Op::Send { fd, parcel, waits: true }).is_ok() {
                 row.flight = Flight::Waiting;
             }
@@ -208,12 +211,11 @@ impl Echo {
                 row.lent -= 1;
             }
             Kind::Send => Self::sent(row, &mut self.stage, &outcome, more),
-            Kind::Reset => row.others -= 1,
             Kind::Shutdown => {
                 row.others -= 1;
                 row.is_broken |= matches!(outcome, Outcome::Failed { .. });
             }
-            Kind::CancelRecv | Kind::CancelSend => row.others -= 1,
+            Kind::CancelRecv | Kind::CancelSend | Kind::Reset => row.others -= 1,
             Kind::Close => row.is_closed = true,
             kind => panic!("{kind:?}"),
         }

@@ -21,7 +21,7 @@ fn connected(fault: Fault) -> (Rig, super::PeerId, crate::op::Fd) {
 fn short_sends() {
     let (mut rig, peer, fd) = connected(Fault::ShortSend);
     rig.send_now(0, fd, b"0123456789");
-    let taken = sent(&rig.one()) as usize;
+    let taken = sent(&rig.one());
     assert!((1..10).contains(&taken));
     assert_eq!(rig.sim.read(peer), b"0123456789"[..taken]);
     rig.send(0, fd, b"0123456789");
@@ -65,7 +65,7 @@ fn short_waiting_sends() {
     let (mut rig, peer, fd) = connected(Fault::ShortWaitingSend);
     rig.sim.set_faults(certain(Fault::ShortWaitingSend).with(Fault::ShortSend, 1000));
     rig.send(0, fd, b"0123456789");
-    let taken = sent(&rig.one()) as usize;
+    let taken = sent(&rig.one());
     assert!((1..10).contains(&taken));
     assert_eq!(rig.sim.read(peer), b"0123456789"[..taken]);
 }
