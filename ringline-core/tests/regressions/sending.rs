@@ -5,7 +5,7 @@ use super::tracked::Owners;
 use ringline_core::testing::{Fault, Faults, World};
 use ringline_core::{
     Admit, Chain, CloseReason, ConnId, Consumed, Ctx, EventHandler, OnBreak, Peer, Running, SendFailure,
-    Sent, Server,
+    Sent, Server, TimerKey,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -354,6 +354,62 @@ fn a_chain_of_copies_breaks_only_when_it_waits() {
         }
         world.finish();
     }
+}
+
+/// Answers each message of 10 bytes with 6,000, and counts how often it is asked.
+#[derive(Default)]
+struct Verbose {
+    opened: Vec<ConnId>,
+    asked: usize,
+}
+
+impl EventHandler for Verbose {
+    type Conn = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<()> {
+        self.opened.push(id);
+        Admit::Accept(())
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        self.asked += 1;
+        match cx.send(id, &data[..10].repeat(600)) {
+            Ok(_) => Consumed::bytes(10),
+            Err(_) => Consumed::none(),
+        }
+    }
+}
+
+#[test]
+fn who_finds_no_room_on_the_worker_is_not_asked_over_and_over() {
+    let config = config().outbox_bytes(10_000).worker_outbox_bytes(10_000);
+    let config = config.outbox_high_bytes(9000).outbox_low_bytes(1000).build().expect("it is valid");
+    let mut faults = Faults::none();
+    faults.send_buffer_bytes = 1000;
+    let mut world = World::simulated(&config, 1, faults, Verbose::default());
+    let (greedy, peer) = (world.connect(), world.connect());
+    assert!(world.run_until(|world| world.handler().opened.len() == 2), "both open");
+    let id = world.handler().opened[0];
+    // Far from the limit, but not far enough for an answer.
+    world.act(|_, cx| cx.send(id, &[7; 7000]).map(drop)).expect("there is room");
+    world.sleep(Duration::from_millis(5));
+    world.write_all(peer, b"0123456789");
+    for _ in 0..100 {
+        // Otherwise the next turn would be that of the greedy peer's deadline.
+        world.act(|_, cx| cx.set_timer(Duration::from_millis(1), TimerKey(0)));
+        world.turn();
+    }
+    assert_eq!(world.handler().asked, 1, "nothing has changed");
+    let (mut drained, mut answer) = (0, Vec::new());
+    for _ in 0..40 {
+        drained += world.read(greedy, usize::MAX).len();
+        answer.extend(world.read(peer, usize::MAX));
+        world.sleep(Duration::from_millis(1));
+    }
+    assert_eq!(drained, 7000);
+    assert!(answer == b"0123456789".repeat(600), "{} bytes were answered", answer.len());
+    assert_eq!(world.handler().asked, 2);
+    world.finish();
 }
 
 #[test]

@@ -267,14 +267,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "        self.writable_handler(id);",
     },
     Mutant {
-        name: "feeder-waits-for-the-gone",
-        breaks: "Who forwards waits for a target that is gone.",
-        rules: "P28",
-        file: "ctx/io.rs",
-        from: "            self.release_feeder(source);\n",
-        to: "            let _ = source;\n",
-    },
-    Mutant {
         name: "feeder-waits-for-linger",
         breaks: "Who forwards waits until a closing target is gone.",
         rules: "P28",
@@ -288,14 +280,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: "FAULTS 98",
         file: "ctx/sending.rs",
         from: "if conn.outbox.held() + data.len() > hold_limit {",
-        to: "if false {",
-    },
-    Mutant {
-        name: "held-buffers-not-copied",
-        breaks: "Receive buffers stay with a peer that does not read, although they are short.",
-        rules: "FAULTS 98",
-        file: "worker/complete.rs",
-        from: "if conn.outbox.held() > self.io.hold_limit || !self.backend.has_spare_buffers() {",
         to: "if false {",
     },
     Mutant {
