@@ -1,5 +1,7 @@
 //! Faults that a deliberate breakage of the core could bring back without any other test noticing.
 
+#[path = "regressions/scarce.rs"]
+mod scarce;
 #[path = "regressions/sending.rs"]
 mod sending;
 #[path = "common/tracked.rs"]

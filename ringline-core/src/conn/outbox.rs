@@ -281,12 +281,6 @@ impl Outbox {
         !std::mem::replace(&mut self.copies, true)
     }
 
-    /// Copies queued bytes out of the receive buffers, which others need. Returns how often the
-    /// allocator had to be asked for a block.
-    pub(crate) fn copy_held<'r>(&mut self, read: impl Fn(&Lease) -> &'r [u8], pool: &mut Pool) -> u32 {
-        self.queue.copy_held(read, pool)
-    }
-
     /// What the handler has not been told yet about completed sends; to be asked until there is
     /// nothing more.
     #[inline]

@@ -45,7 +45,6 @@ enum Step {
     },
     /// The kernel gives one loan back, whichever.
     Return(usize),
-    CopyHeld,
     GoOverToCopying,
 }
 
@@ -63,7 +62,6 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (send, 0_usize..400).prop_map(|(send, len)| Step::Send(send, len)),
         5 => fly.prop_map(|(room, is_prompt, waits)| Step::Fly { room, is_prompt, waits }),
         3 => (0_usize..8).prop_map(Step::Return),
-        1 => Just(Step::CopyHeld),
         1 => Just(Step::GoOverToCopying),
     ];
     proptest::collection::vec(step, 0..80)
@@ -264,9 +262,6 @@ proptest! {
                 Step::Send(send, len) => bench.send(send, len),
                 Step::Fly { room, is_prompt, waits } => bench.fly(room, is_prompt, waits),
                 Step::Return(which) => bench.give_back(which),
-                Step::CopyHeld => {
-                    bench.outbox.copy_held(read, &mut bench.pool);
-                }
                 Step::GoOverToCopying => {
                     bench.outbox.go_over_to_copying();
                 }

@@ -3,7 +3,7 @@
 //! A parcel takes as many pieces from the front as may leave together, or one chain. What comes back
 //! unsent goes to the front again.
 
-use crate::buf::{Body, Lease, PIECES_MAX, Parcel, Piece, Pool, Unsent};
+use crate::buf::{Body, PIECES_MAX, Parcel, Piece, Pool};
 use std::collections::VecDeque;
 
 #[derive(Debug)]
@@ -91,27 +91,6 @@ impl Queue {
     pub(super) fn release(&mut self, piece: Piece, pool: &mut Pool) {
         self.held -= held_by(&piece);
         pool.put_piece(piece);
-    }
-
-    /// Copies what lies in receive buffers into blocks. Returns how often the allocator had to be asked
-    /// for one.
-    pub(super) fn copy_held<'r>(&mut self, read: impl Fn(&Lease) -> &'r [u8], pool: &mut Pool) -> u32 {
-        let mut fresh = 0;
-        if self.held == 0 {
-            return fresh;
-        }
-        for queued in std::mem::take(&mut self.queued) {
-            match queued {
-                Queued::Piece(piece) if matches!(piece.body(), Body::Lease(_)) => {
-                    if let Unsent::Leased(lease, skip) = piece.unsent() {
-                        fresh += self.append(&read(lease)[skip..], piece.ends(), pool);
-                    }
-                    self.release(piece, pool);
-                }
-                queued => self.queued.push_back(queued),
-            }
-        }
-        fresh
     }
 
     /// Drops everything and returns how many bytes that was.

@@ -91,13 +91,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// The socket did not take everything at once.
     #[cold]
     fn fell_short(&mut self, id: ConnId, took: usize) {
-        let Some(conn) = self.io.conns.get_mut(id) else { return };
-        if conn.outbox.held() > self.io.hold_limit || !self.backend.has_spare_buffers() {
-            let backend = &self.backend;
-            let fresh = conn.outbox.copy_held(|lease| backend.received(lease), &mut self.io.pool);
-            self.io.shard.pool_waits.add(fresh.into());
-        }
-        if conn.has_ended {
+        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
             self.send_later(id, took);
         }
     }

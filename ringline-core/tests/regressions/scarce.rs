@@ -1,0 +1,79 @@
+//! Peers that do not read, and what they keep from others and from the bytes behind them.
+
+use ringline_core::testing::{Faults, PeerId, World};
+use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
+use std::time::Duration;
+
+/// Forwards what each connection says to the one that was accepted after it; the last one's is dropped.
+#[derive(Default)]
+struct Relay {
+    opened: Vec<ConnId>,
+}
+
+impl EventHandler for Relay {
+    type Conn = usize;
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<usize> {
+        self.opened.push(id);
+        Admit::Accept(self.opened.len())
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, _: ConnId, next: &mut usize, data: &[u8]) -> Consumed {
+        if let Some(&next) = self.opened.get(*next) {
+            cx.forward(next, data).expect("there is room");
+        }
+        Consumed::all(data)
+    }
+}
+
+fn connect(world: &mut World<Relay>) -> PeerId {
+    let count = world.handler().opened.len();
+    let peer = world.connect();
+    assert!(world.run_until(|world| world.handler().opened.len() > count));
+    peer
+}
+
+#[test]
+fn peers_that_do_not_read_leave_receive_buffers_to_the_others() {
+    const BYTES: usize = 3000;
+    let mut faults = Faults::none();
+    faults.receive_buffers = 4;
+    faults.send_buffer_bytes = 1000;
+    let config = Config::builder().build().expect("a valid configuration");
+    let mut world = World::simulated(&config, 1, faults, Relay::default());
+    let peers: Vec<_> = (0..6).map(|_| connect(&mut world)).collect();
+    for pair in peers.chunks(2) {
+        assert_eq!(world.write(pair[0], &[7; BYTES]), BYTES);
+        world.sleep(Duration::from_millis(5));
+    }
+    let metrics = world.metrics();
+    assert_eq!(metrics.forwards_held, 2, "as long as half of the buffers were left");
+    assert_eq!(metrics.buffers_held, 2, "the third would have been one too many, and was copied");
+    for pair in peers.chunks(2) {
+        assert_eq!(world.read_exactly(pair[1], BYTES), [7; BYTES]);
+    }
+    world.sleep(Duration::from_millis(5));
+    assert_eq!(world.metrics().buffers_held, 0);
+    world.finish();
+}
+
+#[test]
+fn what_a_full_socket_does_not_take_at_once_is_not_looked_for_in_the_stage_later() {
+    const CHUNK: usize = 4096;
+    const CHUNKS: usize = 4000;
+    let config = Config::builder().outbox_bytes(64 << 20).build().expect("a valid configuration");
+    let mut world = World::loopback(&config, Relay::default()).expect("a ring and a listener");
+    let peer = connect(&mut world);
+    let id = world.handler().opened[0];
+    let chunk = |at: usize| [at as u8, (at >> 8) as u8].repeat(CHUNK / 2);
+    // Each turn fills the stage anew, for much longer than the socket has room.
+    for at in 0..CHUNKS {
+        world.act(|_, cx| cx.send(id, &chunk(at))).expect("there is room");
+        world.act(|_, cx| cx.set_timer(Duration::ZERO, ringline_core::TimerKey(0)));
+        world.turn();
+    }
+    for at in 0..CHUNKS {
+        assert!(world.read_exactly(peer, CHUNK) == chunk(at), "chunk {at}");
+    }
+    world.finish();
+}
