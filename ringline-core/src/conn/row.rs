@@ -212,6 +212,12 @@ impl Conn {
         self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended || self.watch.asks())
     }
 
+    /// Whether it makes no difference to anything but the outbox when a send goes out whole.
+    #[inline]
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.phase == Phase::Open && self.outbox.pressure() == Pressure::Low && !self.watch.follows_sends()
+    }
+
     /// Whether there is nothing to do at all.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
