@@ -1,5 +1,6 @@
-//! Peers that do not read, and what they keep from others and from the bytes behind them.
+//! Peers that do not read, and what they keep from others, from the bytes behind them, and for ever.
 
+use super::tracked::Owners;
 use ringline_core::testing::{Faults, PeerId, World};
 use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
 use std::time::Duration;
@@ -76,4 +77,44 @@ fn what_a_full_socket_does_not_take_at_once_is_not_looked_for_in_the_stage_later
         assert!(world.read_exactly(peer, CHUNK) == chunk(at), "chunk {at}");
     }
     world.finish();
+}
+
+/// Sends one guard to whoever connects.
+struct Lender {
+    owners: Owners,
+    opened: bool,
+}
+
+impl EventHandler for Lender {
+    type Conn = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+        Admit::Accept(())
+    }
+
+    fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut ()) {
+        self.opened = true;
+        cx.send_guard(id, self.owners.lend(vec![7; 900])).expect("there is room");
+    }
+
+    fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        Consumed::all(data)
+    }
+}
+
+#[test]
+fn a_notification_that_never_comes_is_not_waited_for_when_the_ring_goes() {
+    let mut faults = Faults::none();
+    faults.send_buffer_bytes = 1000;
+    let config = Config::builder().zero_copy_threshold(1).build().expect("a valid configuration");
+    let lender = Lender { owners: Owners::default(), opened: false };
+    let owners = lender.owners.clone();
+    let mut world = World::simulated(&config, 1, faults, lender);
+    let _deaf = world.connect();
+    assert!(world.run_until(|world| world.handler().opened && world.metrics().sends == 1));
+    world.sleep(Duration::from_millis(50));
+    assert_eq!((owners.made(), owners.alive()), (1, 1), "the send is over, and the kernel has its memory");
+    drop(world);
+    assert_eq!(owners.alive(), 0, "it went with the ring, once");
+    assert!(owners.are_untouched());
 }
