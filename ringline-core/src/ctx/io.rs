@@ -221,6 +221,9 @@ impl Io {
             self.timers.cancel(timer, &mut self.conns);
         }
         self.queued -= conn.outbox.discard(&mut self.stage, &mut self.pool);
+        if conn.is_starved {
+            self.starved.retain(|(starved, _)| *starved != id);
+        }
         for source in std::mem::take(&mut conn.fed_by) {
             self.release_feeder(source);
         }

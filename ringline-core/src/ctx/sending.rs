@@ -385,3 +385,51 @@ fn copy(parcel: &mut Parcel, mut bytes: &[u8], pool: &mut Pool) -> u32 {
     }
     fresh
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Faults, World};
+    use crate::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer, SendError};
+
+    /// Answers with more than a worker has room for twice.
+    struct Greedy;
+
+    impl EventHandler for Greedy {
+        type Conn = ();
+
+        fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+            Admit::Accept(())
+        }
+
+        fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+            match cx.send(id, &[7; 6000]) {
+                Ok(_) => Consumed::all(data),
+                Err(SendError::WorkerFull { .. }) => Consumed::none(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn who_waits_for_room_and_goes_is_forgotten() {
+        let mut faults = Faults::none();
+        faults.send_buffer_bytes = 100;
+        let builder = Config::builder().outbox_low_bytes(1000).outbox_high_bytes(5000);
+        let config = builder.outbox_bytes(8000).worker_outbox_bytes(8000).build().unwrap();
+        let mut world = World::simulated(&config, 1, faults, Greedy);
+        let deaf = world.connect();
+        world.write_all(deaf, b"x");
+        assert!(world.run_until(|world| world.metrics().outbox_high == 1));
+        for round in 1..=20 {
+            let peer = world.connect();
+            world.write_all(peer, b"x");
+            assert!(world.run_until(|world| world.metrics().outbox_full == round), "it finds no room");
+            world.act(|_, cx| assert_eq!(cx.io.starved.len(), 1, "round {round}"));
+            world.reset(peer);
+            let id = world.act(|_, cx| cx.io.starved[0].0);
+            world.act(|_, cx| cx.abort(id));
+            assert!(world.run_until(|world| world.metrics().connections_closed == round));
+        }
+        world.act(|_, cx| assert!(cx.io.starved.is_empty(), "nobody is left who could be waiting"));
+    }
+}
