@@ -219,6 +219,5 @@ fn a_ring_that_goes_while_a_peer_keeps_memory_does_not_free_it() {
     let begin = std::time::Instant::now();
     drop(world);
     assert!(begin.elapsed() < Duration::from_secs(10), "the teardown is bounded");
-    // The send itself was called back, so the guard may have come home; if not, it is leaked.
-    assert!(drops.get() <= 1, "a guard is never dropped twice");
+    assert_eq!(drops.get(), 0, "what the peer has not acknowledged is leaked, not freed");
 }
