@@ -33,6 +33,7 @@ struct Echo {
 
 impl EventHandler for Echo {
     type Conn = u16;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, peer: &Peer) -> Admit<u16> {
         Admit::Accept(peer.addr().port())

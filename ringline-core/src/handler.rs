@@ -58,6 +58,7 @@ pub struct Tick {
 ///
 /// impl EventHandler for Lengths {
 ///     type Conn = u64; // lines answered
+///     type Message = ();
 ///
 ///     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<u64> {
 ///         Admit::Accept(0)
@@ -81,6 +82,9 @@ pub trait EventHandler: Sized {
     /// What the handler keeps about one connection. It enters by value in
     /// [`on_accept`](Self::on_accept) and leaves by value in [`on_close`](Self::on_close).
     type Conn;
+
+    /// What other threads and other workers may post to this handler; `()` if there is nothing to say.
+    type Message: Send + 'static;
 
     /// Called first, once, on the worker's thread, before the first connection.
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {}

@@ -18,6 +18,7 @@
 //!
 //! impl EventHandler for Echo {
 //!     type Conn = ();
+//!     type Message = ();
 //!
 //!     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
 //!         Admit::Accept(())

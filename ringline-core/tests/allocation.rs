@@ -163,6 +163,7 @@ struct Echo;
 
 impl EventHandler for Echo {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -179,6 +180,7 @@ struct Whole;
 
 impl EventHandler for Whole {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -200,6 +202,7 @@ struct Observer {
 
 impl EventHandler for Observer {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -224,6 +227,7 @@ const BEAT: Duration = Duration::from_millis(1);
 
 impl EventHandler for Timed {
     type Conn = Option<TimerId>;
+    type Message = ();
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         cx.set_timer(BEAT, TimerKey(0));
@@ -304,6 +308,7 @@ fn an_allocation_of_the_handler_is_seen() {
 
     impl EventHandler for Wasteful {
         type Conn = ();
+        type Message = ();
 
         fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
             Admit::Accept(())

@@ -30,6 +30,7 @@ struct Obedient;
 
 impl EventHandler for Obedient {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

@@ -67,6 +67,7 @@ impl Giver {
 
 impl EventHandler for Giver {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

@@ -28,6 +28,7 @@ struct Quiet {
 
 impl EventHandler for Quiet {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -210,6 +211,7 @@ struct Nibbler {
 
 impl EventHandler for Nibbler {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<()> {
         self.opened = Some(id);
@@ -252,6 +254,7 @@ struct Flood;
 
 impl EventHandler for Flood {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

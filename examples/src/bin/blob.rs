@@ -180,6 +180,7 @@ fn has_token(value: &[u8], token: &str) -> bool {
 
 impl EventHandler for Blob {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

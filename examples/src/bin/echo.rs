@@ -23,6 +23,7 @@ struct Echo {
 
 impl EventHandler for Echo {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

@@ -95,6 +95,7 @@ impl Proxy {
 
 impl EventHandler for Proxy {
     type Conn = Side;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<Side> {
         Admit::Accept(Side::Alone)

@@ -396,6 +396,7 @@ mod tests {
 
     impl EventHandler for Greedy {
         type Conn = ();
+        type Message = ();
 
         fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
             Admit::Accept(())

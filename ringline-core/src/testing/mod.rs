@@ -17,6 +17,7 @@
 //!
 //! impl EventHandler for Shout {
 //!     type Conn = ();
+//!     type Message = ();
 //!
 //!     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
 //!         Admit::Accept(())

@@ -47,6 +47,7 @@ impl Service {
 
 impl EventHandler for Service {
     type Conn = Style;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, peer: &Peer) -> Admit<Style> {
         Admit::Accept(if peer.listener().index() == 0 { Style::Stream } else { Style::Messages })

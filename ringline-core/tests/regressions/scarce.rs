@@ -13,6 +13,7 @@ struct Relay {
 
 impl EventHandler for Relay {
     type Conn = usize;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<usize> {
         self.opened.push(id);
@@ -87,6 +88,7 @@ struct Lender {
 
 impl EventHandler for Lender {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

@@ -40,6 +40,7 @@ struct Giver {
 
 impl EventHandler for Giver {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -152,6 +153,7 @@ struct Mirror {
 
 impl EventHandler for Mirror {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())
@@ -219,6 +221,7 @@ struct Listener {
 
 impl EventHandler for Listener {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<()> {
         self.opened = Some(id);
@@ -365,6 +368,7 @@ struct Verbose {
 
 impl EventHandler for Verbose {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<()> {
         self.opened.push(id);

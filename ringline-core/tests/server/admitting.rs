@@ -154,6 +154,7 @@ struct OneSided;
 
 impl EventHandler for OneSided {
     type Conn = ();
+    type Message = ();
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         if cx.seat().worker == 0 {

@@ -16,6 +16,7 @@ struct Client {
 
 impl EventHandler for Client {
     type Conn = Vec<u8>;
+    type Message = ();
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         cx.connect(self.addr, Vec::new()).expect("the worker has no other connection");
@@ -80,6 +81,7 @@ struct Proxy {
 
 impl EventHandler for Proxy {
     type Conn = Side;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<Side> {
         Admit::Accept(Side { other: None })

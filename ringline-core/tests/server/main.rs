@@ -61,6 +61,7 @@ impl Echo {
 
 impl EventHandler for Echo {
     type Conn = Rc<()>;
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, peer: &Peer) -> Admit<Rc<()>> {
         let (addr, listener) = (peer.addr(), peer.listener().index());

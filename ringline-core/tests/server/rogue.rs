@@ -16,6 +16,7 @@ pub(crate) struct Rogue {
 
 impl EventHandler for Rogue {
     type Conn = ();
+    type Message = ();
 
     fn on_start(&mut self, _: &mut Ctx<'_, Self>) {
         if self.fails_to_start {

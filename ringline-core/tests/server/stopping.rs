@@ -19,6 +19,7 @@ struct Generous {
 
 impl EventHandler for Generous {
     type Conn = ();
+    type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
         Admit::Accept(())

@@ -282,6 +282,7 @@ impl Chaos {
 
 impl EventHandler for Chaos {
     type Conn = Badge;
+    type Message = ();
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());

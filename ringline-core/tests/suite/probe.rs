@@ -378,6 +378,7 @@ impl Probe {
 
 impl EventHandler for Probe {
     type Conn = State;
+    type Message = ();
 
     fn on_start(&mut self, cx: &mut Cx<'_>) {
         (self.hooks.on_start)(self, cx);
