@@ -13,7 +13,7 @@ pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Op, UserData};
+use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,6 +47,11 @@ pub(crate) trait Backend {
     /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something
     /// to come back for: they may be reported only with the next other completion.
     fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
+
+    /// The next completion that `enter` brought back, if it is that of an [`Op::SendNow`] without an
+    /// error: its tag, and how many bytes left. A shorter way than [`Backend::next`] for what is by far
+    /// the most frequent.
+    fn next_sent(&mut self) -> Option<(Tag, usize)>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.
     fn next(&mut self) -> Option<Completion>;

@@ -108,6 +108,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.clock.turn(self.backend.time_ms());
         self.begin_timers();
         let mut completions = 0;
+        while let Some((tag, bytes)) = self.backend.next_sent() {
+            completions += 1;
+            self.sent(tag, bytes);
+        }
         while let Some(completion) = self.backend.next() {
             completions += 1;
             self.complete(completion);

@@ -33,7 +33,7 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Kind, Op, Outcome, UserData};
+use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
 use buffers::Buffers;
 use chore::Chore;
 use dice::Dice;
@@ -233,6 +233,16 @@ impl Backend for Sim {
         }
         self.run(stage, wait);
         Ok(())
+    }
+
+    fn next_sent(&mut self) -> Option<(Tag, usize)> {
+        if !self.posts.is_sent_next() {
+            return None;
+        }
+        match self.next() {
+            Some(Completion { tag, outcome: Outcome::Sent { bytes, .. }, .. }) => Some((tag, bytes)),
+            completion => unreachable!("a send was next, not {completion:?}"),
+        }
     }
 
     fn next(&mut self) -> Option<Completion> {

@@ -76,6 +76,12 @@ impl Posts {
         }
     }
 
+    /// Whether the next completion is that of a staged send without an error.
+    pub(super) fn is_sent_next(&self) -> bool {
+        let sent = |outcome: &Outcome| matches!(outcome, Outcome::Sent { errno: 0, parcel: None, .. });
+        self.staged.front().is_some_and(|staged| sent(&staged.completion.outcome))
+    }
+
     /// Whether [`Posts::pop`] has something to give.
     #[cfg(test)]
     pub(super) fn has_some(&self) -> bool {

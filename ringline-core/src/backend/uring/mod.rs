@@ -21,7 +21,7 @@ pub use probe::Capabilities;
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
 use crate::config::Config;
-use crate::op::{Completion, Fd, Kind, Op, UserData};
+use crate::op::{Completion, Fd, Kind, Op, Tag, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
 use descriptors::Descriptors;
@@ -205,6 +205,11 @@ impl Backend for Uring {
         self.ring.enter(wait)?;
         self.reap();
         Ok(())
+    }
+
+    #[inline]
+    fn next_sent(&mut self) -> Option<(Tag, usize)> {
+        self.staged.next_whole()
     }
 
     #[inline]
