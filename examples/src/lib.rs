@@ -95,7 +95,7 @@ fn report(snapshot: &Snapshot) -> std::io::Result<()> {
     out.flush()
 }
 
-fn announce(running: &Running) -> std::io::Result<()> {
+fn announce<M>(running: &Running<M>) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for addr in running.local_addrs() {
         writeln!(out, "listening on {addr}")?;

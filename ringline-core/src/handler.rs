@@ -133,6 +133,14 @@ pub trait EventHandler: Sized {
     /// least every so often, set a [`tick_interval`](crate::ConfigBuilder::tick_interval).
     fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, tick: Tick) {}
 
+    /// A message that was posted to this worker, by another thread, by another worker, or by this one:
+    /// see [`Mailbox`](crate::Mailbox). Comes after the turn's completions and before its timers. A turn
+    /// delivers 256 messages at most; what is left waits for the next one, which begins at once.
+    ///
+    /// What was posted before a worker begins to shut down is delivered before
+    /// [`on_shutdown`](Self::on_shutdown). What is posted later may not be.
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: Self::Message) {}
+
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, deadline: Instant) {}

@@ -90,7 +90,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new<H: EventHandler + 'static>(
+    fn new<H: EventHandler<Message = ()> + 'static>(
         clients: usize,
         message_bytes: usize,
         make: impl Fn() -> H + Send + Sync + 'static,

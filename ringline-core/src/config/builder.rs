@@ -19,6 +19,7 @@ const RECEIVE_MEMORY_MAX: u64 = GIB;
 const SEND_BYTES_MAX: u64 = GIB;
 /// As many connections as the most workers may have.
 const CONNECTIONS_MAX: u64 = 1024 * 1_000_000;
+const MESSAGES_MAX: u64 = 1 << 20;
 
 /// Sets up a [`Config`]. Every knob has a default that suits a server of many small messages.
 ///
@@ -67,6 +68,7 @@ impl ConfigBuilder {
         check_ring(&self.draft)?;
         check_times(&self.draft)?;
         check_caps(&self.draft)?;
+        check_mail(&self.draft)?;
         Ok(self.draft)
     }
 
@@ -412,6 +414,10 @@ fn check_caps(config: &Config) -> Result<(), ConfigError> {
         (Some(per_address), Some(max)) => per_address.at_most(&max),
         _ => Ok(()),
     }
+}
+
+fn check_mail(config: &Config) -> Result<(), ConfigError> {
+    number!(config.mailbox_messages).within(1, MESSAGES_MAX)
 }
 
 struct Number {

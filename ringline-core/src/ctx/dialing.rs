@@ -28,7 +28,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     pub fn connect(&mut self, addr: SocketAddr, state: H::Conn) -> Result<ConnId, NotConnected<H::Conn>> {
         match self.io.dial(addr) {
             Ok(id) => {
-                self.parked.push((id, state));
+                self.desk.parked.push((id, state));
                 Ok(id)
             }
             Err(error) => Err(NotConnected { error, state }),

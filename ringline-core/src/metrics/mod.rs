@@ -118,6 +118,12 @@ macro_rules! metric_table {
                 "Connections turned away because their peer's address had as many as it may have.";
             accept_pauses: Counter = "ringline/accept/pauses",
                 "Times a worker paused accepting because it was asked to.";
+            mailbox_messages: Counter = "ringline/mailbox/messages",
+                "Messages delivered to handlers.";
+            mailbox_wakeups: Counter = "ringline/mailbox/wakeups",
+                "Times a worker that slept was woken because something was posted to it.";
+            mailbox_full: Counter = "ringline/mailbox/full",
+                "Messages that were not posted because too many waited for the worker.";
         }
     };
 }

@@ -14,10 +14,11 @@ use crate::backend::uring::{Capabilities, Setup};
 use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
+use crate::mail::Waker;
 use crate::metrics::ShardReader;
 use crate::net::{self, ListenError, ListenOptions, Listener, topology};
 use crate::sys::{EventFd, affinity, limits};
-use crate::worker::Balance;
+use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use running::Handle;
 use std::fmt::Debug;
@@ -101,7 +102,7 @@ impl Server {
     /// # Errors
     ///
     /// The first thing that went wrong, as a [`LaunchError`]; no worker is left behind.
-    pub fn launch<H, F>(self, factory: F) -> Result<Running, LaunchError>
+    pub fn launch<H, F>(self, factory: F) -> Result<Running<H::Message>, LaunchError>
     where
         H: EventHandler + 'static,
         F: Fn(Seat) -> H + Send + Sync + 'static,
@@ -109,13 +110,15 @@ impl Server {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
         let factory = Arc::new(factory);
-        let balance = Balance::new(seats.len(), &self.config);
+        let wakes = wakes(seats.len())?;
+        let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
+        let shared = Shared::new(wakers, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut spawned = Ok(());
-        for seat in seats {
-            match self.spawn(seat, &balance, &report, Arc::clone(&factory)) {
+        for (seat, wake) in seats.into_iter().zip(wakes) {
+            match self.spawn(seat, wake, shared.of(seat.worker), &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -143,13 +146,14 @@ impl Server {
             let _ = start.send(());
         }
         let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready))
+        Ok(Running::new(handles, local_addrs, ready, shared.mailbox))
     }
 
     fn spawn<H, F>(
         &self,
         seat: Seat,
-        balance: &Balance,
+        wake: Arc<EventFd>,
+        shared: Shared<H::Message>,
         report: &Sender<Report>,
         factory: Arc<F>,
     ) -> Result<(Handle, Sender<()>), LaunchError>
@@ -158,7 +162,6 @@ impl Server {
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let failed = |source| LaunchError::Thread { worker: seat.worker, source };
-        let wake = Arc::new(EventFd::new().map_err(failed)?);
         let (command, commands) = unbounded();
         let (start, started) = bounded(1);
         let (finish, finished) = bounded(1);
@@ -167,7 +170,7 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
-            balance: balance.of(seat.worker),
+            shared,
             wake: Arc::clone(&wake),
             report: report.clone(),
             started,
@@ -207,6 +210,15 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// What wakes each worker.
+fn wakes(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
+    let wake = |worker| match EventFd::new() {
+        Ok(wake) => Ok(Arc::new(wake)),
+        Err(source) => Err(LaunchError::Thread { worker, source }),
+    };
+    (0..workers).map(wake).collect()
 }
 
 /// Waits for every worker's report; the first error ends it.

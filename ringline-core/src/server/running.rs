@@ -2,6 +2,7 @@
 
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
+use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
 use crate::signal::ShutdownSignal;
 use crate::sys::EventFd;
@@ -50,18 +51,24 @@ impl Handle {
 /// See the [head of this crate](crate).
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the server"]
-pub struct Running {
+pub struct Running<M = ()> {
     handles: Vec<Handle>,
     local_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     capabilities: Capabilities,
+    mailbox: Mailbox<M>,
 }
 
-impl Running {
-    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
+impl<M> Running<M> {
+    pub(super) fn new(
+        handles: Vec<Handle>,
+        local_addrs: Vec<SocketAddr>,
+        ready: Vec<Ready>,
+        mailbox: Mailbox<M>,
+    ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
-        Self { handles, local_addrs, metrics, capabilities }
+        Self { handles, local_addrs, metrics, capabilities, mailbox }
     }
 
     /// The addresses the server listens on, in the order in which they were added. Port 0 has
@@ -84,6 +91,20 @@ impl Running {
     /// What the kernel offers and the workers use.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The way to the handlers of the workers, for as many threads as you like.
+    pub fn mailbox(&self) -> Mailbox<M> {
+        self.mailbox.clone()
+    }
+
+    /// Posts a message to one worker: see [`Mailbox::post`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mailbox::post`]. The message comes back.
+    pub fn post(&self, worker: usize, message: M) -> Result<(), PostError<M>> {
+        self.mailbox.post(worker, message)
     }
 
     /// Stops accepting connections on all workers until
@@ -170,7 +191,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl<M> Drop for Running<M> {
     fn drop(&mut self) {
         if !self.handles.is_empty()
             && let Err(error) = self.stop(Duration::ZERO)

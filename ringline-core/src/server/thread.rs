@@ -8,7 +8,7 @@ use crate::handler::EventHandler;
 use crate::metrics;
 use crate::net::{Listener, ListenerId};
 use crate::sys::{EventFd, affinity};
-use crate::worker::{AcceptFrom, Balance, Worker};
+use crate::worker::{AcceptFrom, Shared, Worker};
 use crossbeam_channel::{Receiver, Sender};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,12 +17,12 @@ use std::time::Instant;
 
 /// Everything a worker's thread needs.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<M> {
     pub(super) seat: Seat,
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
-    pub(super) balance: Balance,
+    pub(super) shared: Shared<M>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
     pub(super) started: Receiver<()>,
@@ -30,9 +30,9 @@ pub(super) struct Plan {
     pub(super) finish: Sender<()>,
 }
 
-impl Plan {
+impl<M: Send + 'static> Plan<M> {
     /// The whole life of the thread.
-    pub(super) fn run<H: EventHandler>(
+    pub(super) fn run<H: EventHandler<Message = M>>(
         self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(), RunError> {
@@ -59,7 +59,7 @@ impl Plan {
         serve(&mut running, &commands, worker)
     }
 
-    fn build<H: EventHandler>(
+    fn build<H: EventHandler<Message = M>>(
         &self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(Worker<H, Uring>, Ready), LaunchError> {
@@ -79,7 +79,7 @@ impl Plan {
             self.seat,
             shard,
             self.accepts(),
-            self.balance.clone(),
+            self.shared.of(worker),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }

@@ -43,6 +43,7 @@
 
 mod dialing;
 mod loopback;
+mod posting;
 
 pub use crate::backend::sim::{Fault, Faults};
 
@@ -52,10 +53,11 @@ use crate::backend::uring::{RingError, Setup, Uring};
 use crate::config::Config;
 use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
+use crate::mail::{Mailbox, Waker};
 use crate::metrics::{self, Metrics, Snapshot};
 use crate::net::{self, ListenError, ListenOptions, ListenerId};
 use crate::sys::EventFd;
-use crate::worker::{AcceptFrom, Balance, Worker};
+use crate::worker::{AcceptFrom, Shared, Worker};
 use loopback::Loopback;
 use std::fmt;
 use std::io;
@@ -109,6 +111,7 @@ macro_rules! on_worker {
 /// One worker with a handler, its kernel and its peers.
 pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
+    mailbox: Mailbox<H::Message>,
     metrics: Metrics,
     turns: u64,
 }
@@ -125,10 +128,13 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
+        let shared = Shared::new(vec![Waker::noted()], config);
+        let mailbox = shared.mailbox.clone();
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
+            mailbox,
             metrics,
             turns: 0,
         };
@@ -163,7 +169,10 @@ impl<H: EventHandler> World<H> {
     }
 
     fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
-        let backend = Uring::new(setup, Arc::new(EventFd::new()?))?;
+        let wake = Arc::new(EventFd::new()?);
+        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], config);
+        let mailbox = shared.mailbox.clone();
+        let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
         let peers = Loopback::new(listener.local_addr());
@@ -171,8 +180,9 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;
-        let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
+        let kernel = Kernel::Real { worker: Box::new(worker), peers };
+        let mut world = Self { kernel, mailbox, metrics, turns: 0 };
         world.start();
         Ok(world)
     }
@@ -195,8 +205,10 @@ impl<H: EventHandler> World<H> {
             if condition(self) {
                 return true;
             }
-            let over = match &self.kernel {
-                Kernel::Simulated { worker, .. } => worker.backend.is_idle() && worker.is_waiting(),
+            let over = match &mut self.kernel {
+                Kernel::Simulated { worker, .. } => {
+                    worker.backend.is_idle() && worker.is_waiting() && !worker.has_mail()
+                }
                 Kernel::Real { .. } => Instant::now() > until,
             };
             if over || self.turns >= last {
@@ -440,6 +452,7 @@ impl<H: EventHandler> World<H> {
 
     fn turn_for(&mut self, at_most: Option<Duration>) {
         self.turns += 1;
+        self.ring();
         let real = at_most.map_or(REAL_WAIT, |at_most| at_most.min(REAL_WAIT));
         let turned = match &mut self.kernel {
             Kernel::Simulated { worker, .. } => worker.turn(at_most),

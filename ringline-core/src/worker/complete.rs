@@ -48,7 +48,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::Accept => self.accepted(tag, outcome),
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
-            Kind::Wake => self.is_woken = true,
+            Kind::Wake => self.woken(),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

@@ -19,8 +19,8 @@ use std::time::Instant;
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Runs user code that is for no connection.
     fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> Option<R> {
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked))));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, desk))));
         self.adopt();
         unless_panic(result).or_else(|| self.panicked())
     }
@@ -33,15 +33,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         callback: impl FnOnce(&mut H, &mut Ctx<'_, H>, &mut H::Conn) -> R,
     ) -> Option<R> {
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked), state)));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, desk), state)));
         self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 
     /// Lets a test or a tool act as the handler.
     pub(crate) fn act<R>(&mut self, act: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> R {
-        let result = act(&mut self.handler, &mut Ctx::new(&mut self.io, &mut self.parked));
+        let result = act(&mut self.handler, &mut Ctx::new(&mut self.io, &mut self.desk));
         self.adopt();
         result
     }
@@ -65,10 +65,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let may_hold = self.backend.has_spare_buffers();
         let data = self.backend.received(lease);
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         io.presented = Presented::in_place(id, data, lease, may_hold);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, desk), id, state, data)));
         io.presented.end();
         let len = data.len();
         for lease in io.shared.drain(..) {
@@ -82,10 +82,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn inbox_handler(&mut self, id: ConnId) -> Option<Consumed> {
         let data = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         io.presented = Presented::copied(id);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, desk), id, state, data)));
         io.presented.end();
         let len = data.len();
         self.adopt();
@@ -95,9 +95,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn eof_handler(&mut self, id: ConnId) -> Option<Eof> {
         let unread = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io, parked), id, state, unread)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io, desk), id, state, unread)));
         self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
@@ -122,6 +122,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn tick_handler(&mut self, tick: Tick) {
         self.call(|handler, cx| handler.on_tick(cx, tick));
+    }
+
+    pub(super) fn message_handler(&mut self, message: H::Message) {
+        self.call(|handler, cx| handler.on_message(cx, message));
     }
 
     pub(super) fn shutdown_handler(&mut self, deadline: Instant) {

@@ -10,19 +10,24 @@ mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
+mod mail;
+mod shared;
 mod shutdown;
 
 pub(crate) use accept::{AcceptFrom, Balance};
+pub(crate) use shared::Shared;
 
 use crate::backend::{Backend, Wait};
 use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
-use crate::ctx::{Io, Seat};
+use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
+use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
 use shutdown::Shutdown;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A worker of one thread.
@@ -32,8 +37,7 @@ pub(crate) struct Worker<H: EventHandler, B> {
     pub(crate) backend: B,
     users: Vec<Option<H::Conn>>,
     inboxes: Vec<Inbox>,
-    /// States of connections that the callback which runs has asked for.
-    parked: Vec<(ConnId, H::Conn)>,
+    desk: Desk<H>,
     pub(crate) io: Io,
     acceptor: Acceptor,
     shutdown: Shutdown,
@@ -46,6 +50,9 @@ pub(crate) struct Worker<H: EventHandler, B> {
     is_woken: bool,
     /// A staged send of this turn has to be reported without waiting for something else to happen.
     prompt: bool,
+    /// How others wake this worker, and what they have posted.
+    sleeper: Sleeper,
+    letters: Letters<H::Message>,
     /// Lists that a turn works through, kept for their memory.
     spare: Vec<ConnId>,
     overflows_seen: u64,
@@ -59,9 +66,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         seat: Seat,
         shard: ShardHandle,
         listeners: Vec<AcceptFrom>,
-        balance: Balance,
+        shared: Shared<H::Message>,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
+        let Shared { balance, mailbox } = shared;
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
         Ok(Self {
@@ -69,7 +77,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
-            parked: Vec::new(),
+            sleeper: Sleeper::new(Arc::clone(mailbox.bell(seat.worker))),
+            letters: Letters::new(mailbox.clone(), seat.worker),
+            desk: Desk::new(mailbox),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),
@@ -102,7 +112,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
         self.flush();
-        let wait = self.wait(at_most);
+        let mut wait = self.wait(at_most);
+        if self.sleeper.is_live() {
+            wait = self.sleep(wait);
+        }
         self.backend.enter(&self.io.stage, wait)?;
         self.io.stage.flip();
         self.io.clock.turn(self.backend.time_ms());
@@ -118,6 +131,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         // A send that was left in the queue has not been reported yet.
         self.prompt = self.prompt && self.backend.has_silent();
+        if self.sleeper.is_live() {
+            self.read_mail();
+        }
         self.fire_timers();
         self.settle();
         self.acceptor.end_turn();

@@ -31,6 +31,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         self.io.is_ending = true;
         self.acceptor.stop();
+        self.empty_mailbox();
         self.shutdown_handler(deadline);
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {

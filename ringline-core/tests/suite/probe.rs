@@ -34,6 +34,7 @@ pub(crate) enum Event {
     Timer(u64),
     Tick,
     Shutdown,
+    Message(u64),
 }
 
 impl Event {
@@ -47,7 +48,7 @@ impl Event {
             | Self::Eof(id, _)
             | Self::ConnTimer(id, _)
             | Self::Close(id, _) => Some(id),
-            Self::Timer(_) | Self::Tick | Self::Shutdown => None,
+            Self::Timer(_) | Self::Tick | Self::Shutdown | Self::Message(_) => None,
         }
     }
 }
@@ -93,6 +94,7 @@ pub(crate) struct Hooks {
     pub(crate) on_tick: fn(&mut Probe, &mut Cx<'_>, Tick),
     pub(crate) on_shutdown: fn(&mut Probe, &mut Cx<'_>),
     pub(crate) on_close: fn(&mut Probe, &mut Cx<'_>, ConnId, CloseReason),
+    pub(crate) on_message: fn(&mut Probe, &mut Cx<'_>, u64),
 }
 
 impl Hooks {
@@ -113,6 +115,7 @@ impl Hooks {
         on_tick: |_, _, _| {},
         on_shutdown: |_, _| {},
         on_close: |_, _, _, _| {},
+        on_message: |_, _, _| {},
     };
 
     /// Sends back what it reads.
@@ -378,7 +381,7 @@ impl Probe {
 
 impl EventHandler for Probe {
     type Conn = State;
-    type Message = ();
+    type Message = u64;
 
     fn on_start(&mut self, cx: &mut Cx<'_>) {
         (self.hooks.on_start)(self, cx);
@@ -459,6 +462,11 @@ impl EventHandler for Probe {
         self.ticks += 1;
         self.intervals += u64::from(tick.interval);
         (self.hooks.on_tick)(self, cx, tick);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, message: u64) {
+        self.note(Event::Message(message), None);
+        (self.hooks.on_message)(self, cx, message);
     }
 
     fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {

@@ -126,7 +126,6 @@ impl Sim {
     }
 
     /// Wakes the worker as another thread would: a completion with the wake-up's tag.
-    #[cfg(test)]
     pub(crate) fn wake(&mut self) {
         let tag = crate::op::Tag { kind: Kind::Wake, generation: 0, row: 0 };
         self.posts.push_ready(Completion { tag, outcome: crate::op::Outcome::Done, more: true });

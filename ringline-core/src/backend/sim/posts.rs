@@ -46,7 +46,6 @@ impl Posts {
     }
 
     /// Reports a completion at once.
-    #[cfg(test)]
     pub(super) fn push_ready(&mut self, completion: Completion) {
         self.ready.push_back(completion);
     }
