@@ -10,6 +10,7 @@ mod dialing;
 mod io;
 mod parts;
 mod sending;
+mod tuning;
 
 pub use chain::Chain;
 pub use parts::Parts;

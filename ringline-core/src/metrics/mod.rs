@@ -118,6 +118,8 @@ macro_rules! metric_table {
                 "Connections turned away because their peer's address had as many as it may have.";
             accept_pauses: Counter = "ringline/accept/pauses",
                 "Times a worker paused accepting because it was asked to.";
+            options_refused: Counter = "ringline/options/refused",
+                "Options of open connections that the kernel refused to set.";
         }
     };
 }

@@ -53,7 +53,7 @@ use crate::config::Config;
 use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
 use crate::metrics::{self, Metrics, Snapshot};
-use crate::net::{self, ListenError, ListenOptions, ListenerId};
+use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixListenOptions};
 use crate::sys::EventFd;
 use crate::worker::{AcceptFrom, Balance, Worker};
 use loopback::Loopback;
@@ -111,6 +111,7 @@ pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
     metrics: Metrics,
     turns: u64,
+    is_unix: bool,
 }
 
 impl<H: EventHandler> World<H> {
@@ -120,9 +121,26 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, false)
+    }
+
+    /// The same with peers that come over a Unix socket.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, true)
+    }
+
+    fn on_sim(config: &Config, seed: u64, faults: Faults, handler: H, is_unix: bool) -> Self {
         let mut backend = Sim::new(seed, faults);
-        backend.listener(LISTENER);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
+        if is_unix {
+            backend.unix_listener(LISTENER);
+        } else {
+            backend.listener(LISTENER);
+        }
+        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_unix, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
@@ -131,6 +149,7 @@ impl<H: EventHandler> World<H> {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             metrics,
             turns: 0,
+            is_unix,
         };
         world.start();
         world
@@ -146,7 +165,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::new(config), handler)
+        Self::on_loopback(config, &Setup::new(config), handler, false)
     }
 
     /// The same without the features that kernels before 6.12 and 6.13 lack, whatever kernel runs.
@@ -159,20 +178,39 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler)
+        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, false)
     }
 
-    fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
+    /// A worker on the real kernel, with peers that connect over a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// What kept the ring or the listening socket from being made.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
+        Self::on_loopback(config, &Setup::new(config), handler, true)
+    }
+
+    fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
         let backend = Uring::new(setup, Arc::new(EventFd::new()?))?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
-        let peers = Loopback::new(listener.local_addr());
+        let listener = if is_unix {
+            net::bind_unix(UnixAddr::unnamed(), &UnixListenOptions::default())?
+        } else {
+            net::bind_first(&[any], &ListenOptions::default())?
+        };
+        let listener = Arc::new(listener);
+        let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
-        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
+        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_unix, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;
-        let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
+        let kernel = Kernel::Real { worker: Box::new(worker), peers };
+        let mut world = Self { kernel, metrics, turns: 0, is_unix };
         world.start();
         Ok(world)
     }

@@ -11,6 +11,7 @@ mod deliver;
 mod dispatch;
 mod flush;
 mod shutdown;
+mod tuning;
 
 pub(crate) use accept::{AcceptFrom, Balance};
 
