@@ -3,7 +3,7 @@
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
-use crate::net::Peer;
+use crate::net::{OptionRefused, Peer};
 use std::time::Instant;
 
 /// The answer to [`on_accept`](EventHandler::on_accept).
@@ -140,6 +140,24 @@ pub trait EventHandler: Sized {
     /// What was posted before a worker begins to shut down is delivered before
     /// [`on_shutdown`](Self::on_shutdown). What is posted later may not be.
     fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: Self::Message) {}
+
+    /// Options that [`set_socket_options`](Ctx::set_socket_options) was called for are set, all of them, or
+    /// one was refused by the kernel and those behind it were not tried. Also called for an option of a
+    /// listener that an accepted socket does not inherit, if the kernel refuses it.
+    ///
+    /// A handler that does not implement this finds refusals in the metric `ringline/options/refused` and,
+    /// at the level `debug`, in the log.
+    fn on_socket_options(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        result: Result<(), OptionRefused>,
+    ) {
+        if let Err(refused) = result {
+            log::debug!("connection {id}: {refused}");
+        }
+    }
 
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.

@@ -80,6 +80,7 @@ pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
 pub use mail::{BroadcastError, Mailbox, PostError};
+pub use net::{ConnectOptions, OptionError, OptionRefused, SocketOptions};
 pub use net::{ListenError, ListenOptions, ListenerId, Peer};
 pub use server::{LaunchError, RunError, Running, Server};
 pub use timer::TimerId;

@@ -13,9 +13,9 @@ pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
+use crate::net::Dial;
 use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -35,8 +35,9 @@ pub(crate) struct Full(pub(crate) Op);
 
 /// A kernel: takes operations, gives completions.
 pub(crate) trait Backend {
-    /// Makes a socket that can be connected to `address`, or says why not, with a positive errno.
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32>;
+    /// Makes a socket that can be connected as `dial` says, with its options and bound to its local
+    /// address, or says why not, with a positive errno.
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32>;
 
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;

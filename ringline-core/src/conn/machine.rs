@@ -216,6 +216,7 @@ fn release(conn: &mut Conn) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Family;
     use crate::op::Fd;
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
         for (outcome, is_final) in
             [(Outcome::Done, true), (failed(libc::EALREADY), true), (failed(libc::ENOENT), false)]
         {
-            let mut conn = Conn::new(Fd(0));
+            let mut conn = Conn::new(Fd(0), Family::V4);
             conn.phase = Phase::Open;
             conn.watch.ask();
             conn.ops.send_waits = true;

@@ -15,6 +15,7 @@ mod row;
 mod send;
 mod table;
 mod timers;
+pub(crate) mod tuning;
 mod watch;
 
 pub use close::{CloseReason, Initiator, Limit};
@@ -34,4 +35,5 @@ pub(crate) use row::{Conn, WriteEnd};
 pub(crate) use send::Limits;
 pub(crate) use table::Table;
 pub(crate) use timers::{Fired, Timers};
+pub(crate) use tuning::Tuning;
 pub(crate) use watch::Watch;

@@ -2,11 +2,11 @@
 //! state and the unread bytes, which are columns of their own.
 
 use super::{CloseReason, ConnId, Deadlines, Initiator, Obstacle, Obstacles, Outbox, Phase, PhaseEvent};
-use super::{Pressure, Watch};
+use super::{Pressure, Tuning, Watch};
 use crate::buf::{Pool, Stage};
+use crate::net::{Dial, Family};
 use crate::op::Fd;
 use crate::timer::TimerId;
-use std::net::SocketAddr;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,17 +35,19 @@ pub(crate) struct Ops {
     pub(crate) send_cancelled: bool,
     pub(crate) reset: bool,
     pub(crate) close: bool,
+    pub(crate) set_option: bool,
 }
 
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) fd: Fd,
+    pub(crate) family: Family,
     pub(crate) phase: Phase,
     pub(crate) write_end: WriteEnd,
     pub(crate) ops: Ops,
     /// Where to connect to, until that operation is on its way.
-    pub(crate) dials: Option<Box<SocketAddr>>,
+    pub(crate) dials: Option<Box<Dial>>,
     /// The handler was told that it is open.
     pub(crate) was_open: bool,
     /// Why it is not read.
@@ -77,12 +79,15 @@ pub(crate) struct Conn {
     pub(crate) close_timer: Option<TimerId>,
     /// Its deadlines.
     pub(crate) watch: Watch,
+    /// Options that are to be set.
+    pub(crate) tuning: Option<Box<Tuning>>,
 }
 
 impl Conn {
-    pub(crate) fn new(fd: Fd) -> Self {
+    pub(crate) fn new(fd: Fd, family: Family) -> Self {
         Self {
             fd,
+            family,
             phase: Phase::Arriving,
             write_end: WriteEnd::Open,
             ops: Ops::default(),
@@ -104,13 +109,15 @@ impl Conn {
             retries: 0,
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
+            tuning: None,
         }
     }
 
     /// A connection to be made, without a socket yet.
-    pub(crate) fn dialing(address: SocketAddr) -> Self {
-        let dials = Some(Box::new(address));
-        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE) }
+    pub(crate) fn dialing(dial: Dial) -> Self {
+        let family = dial.addr.family();
+        let dials = Some(Box::new(dial));
+        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE, family) }
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.
@@ -224,6 +231,7 @@ impl Conn {
             && !ops.cancel_send
             && !ops.reset
             && !ops.close
+            && !ops.set_option
             && self.write_end != WriteEnd::InFlight
             && !self.outbox.is_flying()
     }

@@ -124,6 +124,8 @@ macro_rules! metric_table {
                 "Times a worker that slept was woken because something was posted to it.";
             mailbox_full: Counter = "ringline/mailbox/full",
                 "Messages that were not posted because too many waited for the worker.";
+            options_refused: Counter = "ringline/options/refused",
+                "Options of open connections that the kernel refused to set.";
         }
     };
 }

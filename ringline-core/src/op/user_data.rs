@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     Parcel = 13,
     Connect = 14,
     CancelConnect = 15,
+    /// Row of the connection table.
+    SetOption = 16,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             13 => Self::Parcel,
             14 => Self::Connect,
             15 => Self::CancelConnect,
+            16 => Self::SetOption,
             _ => return None,
         })
     }
@@ -113,7 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 15] = [
+        const ALL: [Self; 16] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -129,6 +132,7 @@ mod tests {
             Self::Parcel,
             Self::Connect,
             Self::CancelConnect,
+            Self::SetOption,
         ];
     }
 

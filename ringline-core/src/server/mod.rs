@@ -16,7 +16,7 @@ use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::mail::Waker;
 use crate::metrics::ShardReader;
-use crate::net::{self, ListenError, ListenOptions, Listener, topology};
+use crate::net::{self, ListenError, ListenOptions, Listener, UnixAddr, UnixListenOptions, topology};
 use crate::sys::{EventFd, affinity, limits};
 use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -94,6 +94,22 @@ impl Server {
         Ok(self)
     }
 
+    /// Listens on a Unix socket: on a path, on an abstract name, or, if the address is unnamed, on an abstract
+    /// name that the kernel chooses. The socket file goes when the server stops accepting, if it is still
+    /// the one that was made.
+    ///
+    /// Everything that holds for TCP connections holds for these; they count towards
+    /// [`connections_max`](crate::ConfigBuilder::connections_max), but towards the connections of no
+    /// address. Their descriptors count towards the process's limit of open files on every kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] says what is in the way and what to do.
+    pub fn listen_unix(mut self, addr: UnixAddr, options: &UnixListenOptions) -> Result<Self, ListenError> {
+        self.listeners.push(Arc::new(net::bind_unix(addr, options)?));
+        Ok(self)
+    }
+
     /// Starts the workers. `factory` makes one handler per worker, on the worker's own thread, so
     /// a handler need not be `Send`.
     ///
@@ -145,8 +161,8 @@ impl Server {
         for start in starts {
             let _ = start.send(());
         }
-        let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready, shared.mailbox))
+        let addrs = self.listeners.iter().map(|listener| listener.local_addr().clone()).collect();
+        Ok(Running::new(handles, addrs, ready, shared.mailbox))
     }
 
     fn spawn<H, F>(

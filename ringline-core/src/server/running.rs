@@ -4,6 +4,7 @@ use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
 use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
+use crate::net::{Addr, ListenerId};
 use crate::signal::ShutdownSignal;
 use crate::sys::EventFd;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
@@ -53,6 +54,8 @@ impl Handle {
 #[must_use = "dropping the handle stops the server"]
 pub struct Running<M = ()> {
     handles: Vec<Handle>,
+    /// By the numbers of the listeners.
+    listen_addrs: Vec<Addr>,
     local_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     capabilities: Capabilities,
@@ -62,19 +65,31 @@ pub struct Running<M = ()> {
 impl<M> Running<M> {
     pub(super) fn new(
         handles: Vec<Handle>,
-        local_addrs: Vec<SocketAddr>,
+        listen_addrs: Vec<Addr>,
         ready: Vec<Ready>,
         mailbox: Mailbox<M>,
     ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
-        Self { handles, local_addrs, metrics, capabilities, mailbox }
+        let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
+        Self { handles, listen_addrs, local_addrs, metrics, capabilities, mailbox }
     }
 
-    /// The addresses the server listens on, in the order in which they were added. Port 0 has
-    /// become the port that the kernel chose.
+    /// The IP addresses the server listens on, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose. Unix sockets are not among them.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// All addresses the server listens on, in the order in which they were added, each in the place that
+    /// [`ListenerId::index`] says.
+    pub fn listen_addrs(&self) -> &[Addr] {
+        &self.listen_addrs
+    }
+
+    /// Where a listener listens; `None` for one of another server that has more of them.
+    pub fn listen_addr(&self, listener: ListenerId) -> Option<&Addr> {
+        self.listen_addrs.get(listener.index())
     }
 
     /// How many workers there are.

@@ -89,6 +89,7 @@ impl<M: Send + 'static> Plan<M> {
         let accept = |(index, listener): (usize, &Arc<Listener>)| AcceptFrom {
             fd: listener.as_fd().as_raw_fd(),
             id: ListenerId::new(index as u32),
+            is_unix: listener.local_addr().unix().is_some(),
             socket: Some(Arc::clone(listener)),
         };
         self.listeners.iter().enumerate().map(accept).collect()

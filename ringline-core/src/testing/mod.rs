@@ -55,7 +55,7 @@ use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
 use crate::mail::{Mailbox, Waker};
 use crate::metrics::{self, Metrics, Snapshot};
-use crate::net::{self, ListenError, ListenOptions, ListenerId};
+use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixListenOptions};
 use crate::sys::EventFd;
 use crate::worker::{AcceptFrom, Shared, Worker};
 use loopback::Loopback;
@@ -114,6 +114,7 @@ pub struct World<H: EventHandler> {
     mailbox: Mailbox<H::Message>,
     metrics: Metrics,
     turns: u64,
+    is_unix: bool,
 }
 
 impl<H: EventHandler> World<H> {
@@ -123,9 +124,26 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, false)
+    }
+
+    /// The same with peers that come over a Unix socket.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, true)
+    }
+
+    fn on_sim(config: &Config, seed: u64, faults: Faults, handler: H, is_unix: bool) -> Self {
         let mut backend = Sim::new(seed, faults);
-        backend.listener(LISTENER);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
+        if is_unix {
+            backend.unix_listener(LISTENER);
+        } else {
+            backend.listener(LISTENER);
+        }
+        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_unix, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let shared = Shared::new(vec![Waker::noted()], config);
@@ -137,6 +155,7 @@ impl<H: EventHandler> World<H> {
             mailbox,
             metrics,
             turns: 0,
+            is_unix,
         };
         world.start();
         world
@@ -152,7 +171,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::new(config), handler)
+        Self::on_loopback(config, &Setup::new(config), handler, false)
     }
 
     /// The same without the features that kernels before 6.12 and 6.13 lack, whatever kernel runs.
@@ -165,24 +184,42 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler)
+        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, false)
     }
 
-    fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
+    /// A worker on the real kernel, with peers that connect over a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// What kept the ring or the listening socket from being made.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
+        Self::on_loopback(config, &Setup::new(config), handler, true)
+    }
+
+    fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
         let wake = Arc::new(EventFd::new()?);
         let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], config);
         let mailbox = shared.mailbox.clone();
         let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
-        let peers = Loopback::new(listener.local_addr());
+        let listener = if is_unix {
+            net::bind_unix(UnixAddr::unnamed(), &UnixListenOptions::default())?
+        } else {
+            net::bind_first(&[any], &ListenOptions::default())?
+        };
+        let listener = Arc::new(listener);
+        let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
-        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
+        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_unix, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
         let kernel = Kernel::Real { worker: Box::new(worker), peers };
-        let mut world = Self { kernel, mailbox, metrics, turns: 0 };
+        let mut world = Self { kernel, mailbox, metrics, turns: 0, is_unix };
         world.start();
         Ok(world)
     }

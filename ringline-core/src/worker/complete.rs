@@ -49,6 +49,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
             Kind::Wake => self.woken(),
+            Kind::SetOption => self.option_set(tag, &outcome),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

@@ -101,6 +101,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
                 self.deliver_end(id);
                 self.watch_unread(id, 0);
+                self.tune_if_asked(id);
             }
         }
         self.spare = due;

@@ -11,7 +11,7 @@ use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
-use crate::net::Peer;
+use crate::net::{OptionRefused, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
@@ -113,6 +113,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     pub(super) fn conn_timer_handler(&mut self, id: ConnId, key: TimerKey) {
         self.call_conn(id, |handler, cx, conn| handler.on_conn_timer(cx, id, conn, key));
+    }
+
+    pub(super) fn options_handler(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
+        self.call_conn(id, |handler, cx, conn| handler.on_socket_options(cx, id, conn, result));
     }
 
     pub(super) fn timer_handler(&mut self, key: TimerKey) {

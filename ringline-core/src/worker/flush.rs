@@ -236,9 +236,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.phase != Phase::Connecting {
             return Ok(());
         }
-        let Some(address) = conn.dials.take() else { return Ok(()) };
+        let Some(dial) = conn.dials.take() else { return Ok(()) };
         if conn.fd == Fd::NONE {
-            match self.backend.socket(&address) {
+            match self.backend.socket(&dial) {
                 Ok(fd) => conn.fd = fd,
                 Err(errno) => {
                     self.io.terminate(id, CloseReason::ConnectFailed { errno });
@@ -246,7 +246,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
             }
         }
-        let op = Op::Connect { fd: conn.fd, address };
+        let op = Op::Connect { fd: conn.fd, dial };
         let user_data = UserData::new(Kind::Connect, id.generation, id.row);
         match self.backend.push(user_data, op, &self.io.stage) {
             Ok(()) => {
@@ -254,8 +254,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Ok(())
             }
             Err(Full(op)) => {
-                if let Op::Connect { address, .. } = op {
-                    conn.dials = Some(address);
+                if let Op::Connect { dial, .. } = op {
+                    conn.dials = Some(dial);
                 }
                 Err(OutOfRoom)
             }

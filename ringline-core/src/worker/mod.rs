@@ -13,6 +13,7 @@ mod flush;
 mod mail;
 mod shared;
 mod shutdown;
+mod tuning;
 
 pub(crate) use accept::{AcceptFrom, Balance};
 pub(crate) use shared::Shared;

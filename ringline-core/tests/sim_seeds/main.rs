@@ -6,6 +6,7 @@
 mod chaos;
 mod dice;
 mod limits;
+mod options;
 mod run;
 mod sending;
 #[path = "../common/tracked.rs"]

@@ -156,8 +156,10 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let choice = Choice::random(&mut dice, often);
     let holds_reads = dice.chance(800);
     let config = config(&mut dice, linger, choice.deadlines, holds_reads);
-    let chaos = Chaos::new(seed, choice, holds_reads);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), chaos);
+    let mut chaos = Chaos::new(seed, choice, holds_reads);
+    chaos.is_unix = seed % 4 == 3;
+    let make = if chaos.is_unix { World::simulated_unix } else { World::simulated };
+    let mut world = make(&config, seed, Faults::random(seed), chaos);
     if traced {
         world.enable_trace();
     }
@@ -256,7 +258,7 @@ fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
 fn deaf(world: &World<Chaos>, ended: &[u64]) -> Option<Account> {
     let is_deaf = |account: &&Account| {
         let has_ended = account.peer.is_some_and(|peer| ended.contains(&peer));
-        has_ended && !account.has_ended || account.asked_to_close
+        has_ended && !account.has_ended || account.asked_to_close || account.waits_for_options()
     };
     world.handler().accounts.values().find(is_deaf).cloned()
 }

@@ -9,6 +9,7 @@ use super::audit::Audit;
 use super::tracked::Owners;
 use super::{Cx, Kernel};
 use bytes::Bytes;
+use ringline_core::net::Addr;
 use ringline_core::{
     Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected,
     Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
@@ -16,7 +17,6 @@ use ringline_core::{
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -166,7 +166,7 @@ pub(crate) struct Probe {
     pub(crate) size: usize,
     pub(crate) is_armed: bool,
     pub(crate) target: Option<ConnId>,
-    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) addr: Option<Addr>,
     pub(crate) timers: Vec<TimerId>,
     pub(crate) times: Vec<Instant>,
 }
@@ -227,7 +227,7 @@ impl Probe {
     }
 
     /// Begins to connect.
-    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) -> Result<ConnId, ConnectError> {
+    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Result<ConnId, ConnectError> {
         let own = Rc::new(Cell::new(None));
         let state = State { id: Rc::clone(&own), _alive: Rc::clone(&self.states) };
         match cx.connect(addr, state) {

@@ -30,6 +30,10 @@ enum Task {
         user_data: UserData,
         target: UserData,
     },
+    SetOption {
+        user_data: UserData,
+        fd: Fd,
+    },
     /// Ends an operation that a cancel has missed, unless it ended by itself.
     Expire {
         target: UserData,
@@ -61,6 +65,10 @@ impl Sim {
         self.add_chore(Fault::Late, Task::Cancel { user_data, target });
     }
 
+    pub(super) fn begin_set_option(&mut self, user_data: UserData, fd: Fd) {
+        self.add_chore(Fault::Late, Task::SetOption { user_data, fd });
+    }
+
     /// Does what is due.
     pub(super) fn run_chores(&mut self) {
         let turn = self.turn;
@@ -72,6 +80,7 @@ impl Sim {
                 Task::Close { user_data, fd } => self.close_socket(user_data, fd),
                 Task::Reset { user_data, fd } => self.reset_socket(user_data, fd),
                 Task::Cancel { user_data, target } => self.cancel(user_data, target),
+                Task::SetOption { user_data, fd } => self.set_option(user_data, fd),
                 Task::Expire { target, serial } => {
                     if let Some(flight) = self.ledger.unfinished(target)
                         && flight.serial == serial
@@ -111,6 +120,17 @@ impl Sim {
         let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");
         socket.resets = true;
         self.post(user_data, Outcome::Done, false);
+    }
+
+    fn set_option(&mut self, user_data: UserData, fd: Fd) {
+        let is_there = self.network.socket(fd).is_some();
+        assert!(is_there, "it is not closed before this is done");
+        if self.dice.strikes(Fault::OptionRefused) {
+            let errno = self.dice.pick(&[libc::EPERM, libc::ENOPROTOOPT, libc::ENOBUFS]);
+            self.post_error(user_data, errno);
+        } else {
+            self.post(user_data, Outcome::Done, false);
+        }
     }
 
     fn close_socket(&mut self, user_data: UserData, fd: Fd) {

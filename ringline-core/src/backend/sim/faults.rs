@@ -85,6 +85,12 @@ pub enum Fault {
     ConnectUnreachable,
     /// A connect is not answered; after two minutes it fails with `ETIMEDOUT`.
     ConnectUnanswered,
+    /// The local address of a connection is in use or not there (`EADDRINUSE`, `EADDRNOTAVAIL`). Breaks the
+    /// connection.
+    BindFails,
+    /// An option is refused (`EPERM`, `ENOPROTOOPT`, `ENOBUFS`). One of a connection that is yet to be made
+    /// breaks it.
+    OptionRefused,
 }
 
 impl Fault {
@@ -123,6 +129,8 @@ impl Fault {
         Self::ConnectRefused,
         Self::ConnectUnreachable,
         Self::ConnectUnanswered,
+        Self::BindFails,
+        Self::OptionRefused,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.
@@ -138,6 +146,7 @@ impl Fault {
                 | Self::ConnectRefused
                 | Self::ConnectUnreachable
                 | Self::ConnectUnanswered
+                | Self::BindFails
         )
     }
 }
@@ -232,6 +241,8 @@ impl Faults {
             let often: &[u16] = match fault {
                 Fault::SharedBuffer | Fault::Overtaking => &[0, 300, 1000],
                 _ if is_calm => &[0],
+                // Few connections have a local address that was asked for.
+                Fault::BindFails => &[0, 0, 0, 20, 100],
                 fault if fault.breaks_connections() => &[0, 0, 1, 5, 20],
                 _ => &[0, 0, 0, 0, 3, 20, 100, 300],
             };

@@ -163,11 +163,12 @@ impl Sim {
     fn begin(&mut self, entry: Entry, stage: &Stage) {
         let Entry { user_data, op, staged } = entry;
         match op {
-            Op::Accept { listener } => match self.network.listener(listener) {
-                Some(listener) => listener.accepts.push_back(user_data),
+            Op::Accept { listener, is_unix } => match self.network.listener(listener) {
+                Some(listener) if listener.is_unix == is_unix => listener.accepts.push_back(user_data),
+                Some(_) => self.trace.panic(&format!("an accept knows the kind of its listener {listener}")),
                 None => self.trace.panic(&format!("an accept names a listener, not {listener}")),
             },
-            Op::Connect { address, .. } => self.begin_connect(user_data, *address),
+            Op::Connect { dial, .. } => self.begin_connect(user_data, &dial.addr),
             Op::Recv { fd } => self.begin_receive(user_data, fd),
             Op::SendNow { fd, span } => {
                 if stage.bytes(span) != staged {
@@ -182,6 +183,7 @@ impl Sim {
             Op::Reset { fd } => self.begin_reset(user_data, fd),
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),
+            Op::SetOption { fd, .. } => self.begin_set_option(user_data, fd),
         }
     }
 

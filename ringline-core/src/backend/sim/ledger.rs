@@ -23,6 +23,7 @@ pub(super) enum Role {
     Shutdown,
     Close,
     Cancel,
+    SetOption,
 }
 
 /// One operation under way.
@@ -135,6 +136,7 @@ impl Ledger {
                 self.begin_close(*fd);
                 (Role::Close, None)
             }
+            Op::SetOption { fd, .. } => (Role::SetOption, Some(*fd)),
             Op::Cancel { target } => (Role::Cancel, self.targets.get(&target.bits()).copied().flatten()),
         };
         if let Some(fd) = fd {
@@ -217,7 +219,7 @@ impl Ledger {
                 refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
             Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
-            Op::ShutdownWrite { fd } => self.connection(*fd, tag).map(|_| ()),
+            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } => self.connection(*fd, tag).map(|_| ()),
             Op::Close { fd } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.under_way > 0, "no close before everything else has completed", tag)?;

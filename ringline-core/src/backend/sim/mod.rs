@@ -27,12 +27,13 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use dial::{REFUSED_PORT, SILENT_PORT};
+pub(crate) use dial::{REFUSED_NAME, REFUSED_PORT, SILENT_NAME, SILENT_PORT};
 pub use faults::{Fault, Faults};
 pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
+use crate::net::Dial;
 use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
 use buffers::Buffers;
 use chore::Chore;
@@ -44,7 +45,6 @@ use posts::Posts;
 use send::Loan;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use trace::Trace;
 
 /// An operation in the submission queue.
@@ -205,8 +205,8 @@ impl Sim {
 }
 
 impl Backend for Sim {
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
-        self.make_socket(*address)
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
+        self.make_socket(dial)
     }
 
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {

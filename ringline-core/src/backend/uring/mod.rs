@@ -21,6 +21,7 @@ pub use probe::Capabilities;
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
 use crate::config::Config;
+use crate::net::Dial;
 use crate::op::{Completion, Fd, Kind, Op, Tag, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
@@ -30,7 +31,6 @@ use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -178,8 +178,8 @@ impl Uring {
 }
 
 impl Backend for Uring {
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
-        self.descriptors.dial(address).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
+        self.descriptors.dial(dial).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
     #[inline]

@@ -163,9 +163,15 @@ fn every_mix_of_faults_is_survived_and_every_fault_happens() {
         overflows += run.echo.sim.overflows();
         starved += run.echo.sim.starved();
     }
-    // These servers connect to nobody.
-    let of_dialing =
-        [Fault::NoSocket, Fault::ConnectRefused, Fault::ConnectUnreachable, Fault::ConnectUnanswered];
+    // These servers connect to nobody and set no options.
+    let of_dialing = [
+        Fault::NoSocket,
+        Fault::ConnectRefused,
+        Fault::ConnectUnreachable,
+        Fault::ConnectUnanswered,
+        Fault::BindFails,
+        Fault::OptionRefused,
+    ];
     for (count, fault) in struck.into_iter().zip(Fault::ALL).filter(|(_, fault)| !of_dialing.contains(fault))
     {
         assert!(count > 0, "{fault:?} never happened");
