@@ -66,6 +66,7 @@ pub mod signal;
 mod sys;
 pub mod testing;
 mod timer;
+mod udp;
 mod worker;
 
 pub use backend::uring::{Capabilities, RingError};
@@ -78,6 +79,7 @@ pub use conn::{
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
-pub use net::{ListenError, ListenOptions, ListenerId, Peer};
+pub use net::{BindError, Datagram, ListenError, ListenOptions, ListenerId, Peer, UdpOptions};
 pub use server::{LaunchError, RunError, Running, Server};
 pub use timer::TimerId;
+pub use udp::{UdpClosed, UdpError, UdpId, UdpSendError, Undelivered};

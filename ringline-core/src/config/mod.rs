@@ -7,6 +7,7 @@
 mod builder;
 mod caps;
 mod error;
+mod udp;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
@@ -61,6 +62,8 @@ pub struct Config {
     raise_open_files: bool,
     connections_max: Option<usize>,
     connections_per_address: Option<u32>,
+    datagram_buffers: u16,
+    datagram_bytes: u32,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -111,6 +114,8 @@ impl Default for Config {
             raise_open_files: true,
             connections_max: None,
             connections_per_address: None,
+            datagram_buffers: 256,
+            datagram_bytes: 65_535,
         }
     }
 }
@@ -244,6 +249,8 @@ impl Display for Config {
             raise_open_files,
             connections_max,
             connections_per_address,
+            datagram_buffers,
+            datagram_bytes,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -277,7 +284,8 @@ impl Display for Config {
         match connections_per_address {
             Some(connections) => write!(f, " connections_per_address={connections}"),
             None => write!(f, " connections_per_address=none"),
-        }
+        }?;
+        write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")
     }
 }
 
@@ -300,7 +308,8 @@ mod tests {
              deadlines.first_byte=none deadlines.idle=none \
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
-             connections_max=none connections_per_address=none"
+             connections_max=none connections_per_address=none \
+             datagram_buffers=256 datagram_bytes=65535"
         );
     }
 
@@ -343,7 +352,7 @@ mod tests {
              connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
-             connections_per_address=14"
+             connections_per_address=14 datagram_buffers=256 datagram_bytes=65535"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());

@@ -9,7 +9,7 @@
 pub(crate) enum Kind {
     /// Row of the worker's accept table.
     Accept = 1,
-    /// Row of the connection table, as are the next five, `Reset` and the last two.
+    /// Row of the connection table, as are the next five, `Reset`, `Connect` and `CancelConnect`.
     Recv = 2,
     Send = 3,
     Shutdown = 4,
@@ -29,6 +29,12 @@ pub(crate) enum Kind {
     Parcel = 13,
     Connect = 14,
     CancelConnect = 15,
+    /// Row of the table of datagram sockets, as is `CancelUdpRecv`.
+    UdpRecv = 16,
+    /// Row of the table of datagrams in flight, as is `CancelUdpSend`.
+    UdpSend = 17,
+    CancelUdpRecv = 18,
+    CancelUdpSend = 19,
 }
 
 impl Kind {
@@ -51,6 +57,10 @@ impl Kind {
             13 => Self::Parcel,
             14 => Self::Connect,
             15 => Self::CancelConnect,
+            16 => Self::UdpRecv,
+            17 => Self::UdpSend,
+            18 => Self::CancelUdpRecv,
+            19 => Self::CancelUdpSend,
             _ => return None,
         })
     }
@@ -113,7 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 15] = [
+        const ALL: [Self; 19] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -129,6 +139,10 @@ mod tests {
             Self::Parcel,
             Self::Connect,
             Self::CancelConnect,
+            Self::UdpRecv,
+            Self::UdpSend,
+            Self::CancelUdpRecv,
+            Self::CancelUdpSend,
         ];
     }
 

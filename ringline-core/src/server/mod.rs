@@ -6,6 +6,7 @@
 mod error;
 mod running;
 mod thread;
+mod udp;
 
 pub use error::{LaunchError, RunError};
 pub use running::Running;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::metrics::ShardReader;
-use crate::net::{self, ListenError, ListenOptions, Listener, topology};
+use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions, topology};
 use crate::sys::{EventFd, affinity, limits};
 use crate::worker::Balance;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -26,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use thread::Plan;
+use udp::UdpPlan;
 
 /// Descriptors of the process that a worker and its surroundings need.
 const PROCESS_FILES: u64 = 64;
@@ -57,12 +59,13 @@ struct Ready {
 pub struct Server {
     config: Config,
     listeners: Vec<Arc<Listener>>,
+    udp: UdpPlan,
 }
 
 impl Server {
     /// A server with this configuration and no listeners yet.
     pub fn new(config: Config) -> Self {
-        Self { config, listeners: Vec::new() }
+        Self { config, listeners: Vec::new(), udp: UdpPlan::default() }
     }
 
     /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
@@ -101,13 +104,14 @@ impl Server {
     /// # Errors
     ///
     /// The first thing that went wrong, as a [`LaunchError`]; no worker is left behind.
-    pub fn launch<H, F>(self, factory: F) -> Result<Running, LaunchError>
+    pub fn launch<H, F>(mut self, factory: F) -> Result<Running, LaunchError>
     where
         H: EventHandler + 'static,
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
+        let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
         let balance = Balance::new(seats.len(), &self.config);
         let (report, reports) = bounded(seats.len());
@@ -115,7 +119,7 @@ impl Server {
         let mut starts = Vec::new();
         let mut spawned = Ok(());
         for seat in seats {
-            match self.spawn(seat, &balance, &report, Arc::clone(&factory)) {
+            match self.spawn(seat, udp.take(seat.worker), &balance, &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -143,12 +147,13 @@ impl Server {
             let _ = start.send(());
         }
         let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready))
+        Ok(Running::new(handles, local_addrs, udp.addrs, ready))
     }
 
     fn spawn<H, F>(
         &self,
         seat: Seat,
+        udp: Vec<(KernelSocket, UdpOptions)>,
         balance: &Balance,
         report: &Sender<Report>,
         factory: Arc<F>,
@@ -167,6 +172,7 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
+            udp,
             balance: balance.of(seat.worker),
             wake: Arc::clone(&wake),
             report: report.clone(),

@@ -53,21 +53,28 @@ impl Handle {
 pub struct Running {
     handles: Vec<Handle>,
     local_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     capabilities: Capabilities,
 }
 
 impl Running {
-    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
+    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, udp_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
-        Self { handles, local_addrs, metrics, capabilities }
+        Self { handles, local_addrs, udp_addrs, metrics, capabilities }
     }
 
     /// The addresses the server listens on, in the order in which they were added. Port 0 has
     /// become the port that the kernel chose.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// The addresses of the server's datagram sockets, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose, the same on every worker.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// How many workers there are.

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::metrics;
-use crate::net::{Listener, ListenerId};
+use crate::net::{KernelSocket, Listener, ListenerId, UdpOptions};
 use crate::sys::{EventFd, affinity};
 use crate::worker::{AcceptFrom, Balance, Worker};
 use crossbeam_channel::{Receiver, Sender};
@@ -22,6 +22,7 @@ pub(super) struct Plan {
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
+    pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) balance: Balance,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
@@ -33,7 +34,7 @@ pub(super) struct Plan {
 impl Plan {
     /// The whole life of the thread.
     pub(super) fn run<H: EventHandler>(
-        self,
+        mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(), RunError> {
         // Dropped last, so that whoever waits for the end sees everything gone.
@@ -60,7 +61,7 @@ impl Plan {
     }
 
     fn build<H: EventHandler>(
-        &self,
+        &mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(Worker<H, Uring>, Ready), LaunchError> {
         let worker = self.seat.worker;
@@ -82,6 +83,12 @@ impl Plan {
             self.balance.clone(),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
+        for (socket, options) in self.udp.drain(..) {
+            built
+                .io
+                .adopt_udp(Box::new(socket), &options)
+                .map_err(|source| LaunchError::Bind { worker, source })?;
+        }
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod event_fd;
 pub(crate) mod limits;
 pub(crate) mod region;
 pub(crate) mod sock_addr;
+pub(crate) mod sock_opt;
 
 pub(crate) use event_fd::EventFd;
 pub(crate) use region::{Anchor, Region};

@@ -41,10 +41,12 @@
 //! }
 //! ```
 
+mod datagrams;
 mod dialing;
 mod loopback;
 
 pub use crate::backend::sim::{Fault, Faults};
+pub use datagrams::UdpPeerId;
 
 use crate::backend::Backend;
 use crate::backend::sim::{self, Sim};
@@ -56,6 +58,7 @@ use crate::metrics::{self, Metrics, Snapshot};
 use crate::net::{self, ListenError, ListenOptions, ListenerId};
 use crate::sys::EventFd;
 use crate::worker::{AcceptFrom, Balance, Worker};
+use datagrams::UdpPeers;
 use loopback::Loopback;
 use std::fmt;
 use std::io;
@@ -109,6 +112,7 @@ macro_rules! on_worker {
 /// One worker with a handler, its kernel and its peers.
 pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
+    udp_peers: UdpPeers,
     metrics: Metrics,
     turns: u64,
 }
@@ -129,6 +133,7 @@ impl<H: EventHandler> World<H> {
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
+            udp_peers: UdpPeers::default(),
             metrics,
             turns: 0,
         };
@@ -172,7 +177,8 @@ impl<H: EventHandler> World<H> {
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;
-        let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
+        let kernel = Kernel::Real { worker: Box::new(worker), peers };
+        let mut world = Self { kernel, udp_peers: UdpPeers::default(), metrics, turns: 0 };
         world.start();
         Ok(world)
     }
@@ -431,6 +437,7 @@ impl<H: EventHandler> World<H> {
         assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
         let opened = snapshot.connections_accepted + snapshot.connects;
         assert_eq!(opened, snapshot.connections_closed);
+        assert_eq!(snapshot.udp_sockets, 0, "every datagram socket that was counted in is counted out");
     }
 
     fn start(&mut self) {

@@ -25,6 +25,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
             Kind::Wake => self.is_woken = true,
+            Kind::UdpRecv | Kind::UdpSend | Kind::CancelUdpRecv | Kind::CancelUdpSend => {
+                self.complete_udp(tag, outcome, more);
+            }
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

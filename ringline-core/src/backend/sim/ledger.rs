@@ -23,6 +23,8 @@ pub(super) enum Role {
     Shutdown,
     Close,
     Cancel,
+    RecvDatagrams,
+    SendDatagram,
 }
 
 /// One operation under way.
@@ -135,6 +137,9 @@ impl Ledger {
                 self.begin_close(*fd);
                 (Role::Close, None)
             }
+            // Their sockets keep an account of their own.
+            Op::RecvDatagrams { .. } => (Role::RecvDatagrams, None),
+            Op::SendDatagram { .. } => (Role::SendDatagram, None),
             Op::Cancel { target } => (Role::Cancel, self.targets.get(&target.bits()).copied().flatten()),
         };
         if let Some(fd) = fd {
@@ -199,7 +204,7 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
-            Op::Accept { .. } => Ok(()),
+            Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } => Ok(()),
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)
