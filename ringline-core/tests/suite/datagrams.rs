@@ -4,6 +4,7 @@
 //! A network loses, doubles and reorders datagrams, so these scenarios send again until an answer is
 //! there, and count instead of expecting an order.
 
+use super::tracked::Owners;
 use super::{Kernel, ms, pattern};
 use ringline_core::testing::{Fault, Faults, World};
 use ringline_core::{
@@ -12,7 +13,6 @@ use ringline_core::{
 };
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 
 type Cx<'a> = Ctx<'a, Desk>;
 type OnDatagram = fn(&mut Desk, &mut Cx<'_>, UdpId, Datagram<'_>);
@@ -33,7 +33,7 @@ struct Desk {
     accepted: u64,
     rejected: u64,
     panics: u64,
-    guards: Rc<()>,
+    owners: Owners,
     complaints: Vec<String>,
 }
 
@@ -52,7 +52,7 @@ impl Desk {
             accepted: 0,
             rejected: 0,
             panics: 0,
-            guards: Rc::new(()),
+            owners: Owners::default(),
             complaints: Vec::new(),
         }
     }
@@ -168,7 +168,7 @@ fn finish(mut world: World<Desk>) {
     }
     assert_eq!(desk.closed.len(), desk.sockets.len());
     assert_eq!(counts.handler_panics, desk.panics);
-    assert_eq!(Rc::strong_count(&desk.guards), 1, "every guard was dropped");
+    assert!(desk.owners.alive() == 0 && desk.owners.are_untouched(), "every guard was dropped as it was");
 }
 
 fn wait(world: &mut World<Desk>, what: &str, mut condition: impl FnMut(&mut World<Desk>) -> bool) {
@@ -436,20 +436,6 @@ fn a_panic_costs_a_datagram_and_no_more() {
     );
 }
 
-struct Owned(Vec<u8>, #[expect(dead_code, reason = "it is counted")] Rc<()>);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-// `Bytes` keeps any owner that is `Send`; the count is for this thread alone.
-fn guard(desk: &Desk, bytes: &[u8]) -> Vec<u8> {
-    drop(Owned(bytes.to_vec(), Rc::clone(&desk.guards)));
-    bytes.to_vec()
-}
-
 #[test]
 fn guards_and_runs_of_datagrams_arrive_as_they_were() {
     on_every_kernel(
@@ -465,7 +451,7 @@ fn guards_and_runs_of_datagrams_arrive_as_they_were() {
                     let socket = desk.sockets[0];
                     let sent = cx.send_segments(socket, Some(to), 100, &run);
                     let _ = desk.count(11, sent);
-                    let guard = guard(desk, &whole);
+                    let guard = desk.owners.lend(whole.clone());
                     let sent = cx.send_guard_to(socket, Some(to), guard).map_err(|back| back.error);
                     let _ = desk.count(1, sent);
                 });

@@ -77,7 +77,6 @@ struct Departure {
     /// Its bytes as they were.
     bytes: Vec<u8>,
     errno: i32,
-    serial: u64,
 }
 
 /// The kernel's side of it.
@@ -86,15 +85,12 @@ pub(super) struct Datagrams {
     ports: Rc<RefCell<Ports>>,
     departures: Vec<Departure>,
     buffers: Option<Buffers>,
-    serial: u64,
-    /// How many left a socket and came to no peer.
-    lost: u64,
 }
 
 impl Datagrams {
     pub(super) fn new() -> Self {
         let ports = Rc::new(RefCell::new(Ports::default()));
-        Self { ports, departures: Vec::new(), buffers: None, serial: 0, lost: 0 }
+        Self { ports, departures: Vec::new(), buffers: None }
     }
 
     pub(super) fn maker(&self) -> Box<dyn BindUdp> {
@@ -136,11 +132,6 @@ impl Datagrams {
     /// The rule that a socket's close has broken.
     pub(super) fn breach(&self) -> Option<String> {
         self.ports.borrow_mut().breach.take()
-    }
-
-    /// How many datagrams the network has lost on their way to a peer.
-    pub(super) fn lost(&self) -> u64 {
-        self.lost
     }
 }
 
@@ -268,9 +259,8 @@ impl Sim {
         let errno = if self.dice.strikes(Fault::DatagramFails) { self.dice.pick(&ERRNOS) } else { 0 };
         let turn = self.turn + self.dice.turns_late(Fault::Late);
         let bytes = datagram.bytes().to_vec();
-        self.datagrams.serial += 1;
-        let (number, serial) = (fd.0, self.datagrams.serial);
-        self.datagrams.departures.push(Departure { user_data, number, turn, datagram, bytes, errno, serial });
+        let departure = Departure { user_data, number: fd.0, turn, datagram, bytes, errno };
+        self.datagrams.departures.push(departure);
     }
 
     /// Makes the buffers for datagrams.
@@ -349,7 +339,6 @@ impl Sim {
     /// A datagram crosses the network.
     fn cross(&mut self, number: u32, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if self.dice.strikes(Fault::DatagramLost) {
-            self.datagrams.lost += 1;
             return;
         }
         let is_doubled = self.dice.strikes(Fault::DatagramDoubled);
@@ -361,7 +350,6 @@ impl Sim {
                 }
             }
             None => {
-                self.datagrams.lost += 1;
                 // Only a connected socket hears of it.
                 if let Some(port) = ports.open.get_mut(&number)
                     && port.options.peer.is_some()
