@@ -3,7 +3,8 @@
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
-use crate::net::{OptionRefused, Peer};
+use crate::net::{Datagram, OptionRefused, Peer};
+use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::time::Instant;
 
 /// The answer to [`on_accept`](EventHandler::on_accept).
@@ -158,6 +159,23 @@ pub trait EventHandler: Sized {
             log::debug!("connection {id}: {refused}");
         }
     }
+
+    /// A datagram has arrived on a socket that [`Server::bind_udp`](crate::Server::bind_udp) or
+    /// [`Ctx::bind_udp`] made. It lies in the kernel's buffer, which the kernel gets back when this
+    /// returns.
+    ///
+    /// A panic here costs the datagram and no more, whatever it was that made the handler panic; the
+    /// socket goes on.
+    fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {}
+
+    /// The kernel reports an error on a datagram socket, which goes on: nobody is there, or a datagram
+    /// could not be sent. Every accepted datagram that did not leave for such a reason is reported
+    /// once.
+    fn on_udp_error(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, error: UdpError) {}
+
+    /// A datagram socket is over, exactly once and as its last callback. The framework holds nothing of
+    /// it any more.
+    fn on_udp_close(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, reason: UdpClosed) {}
 
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.

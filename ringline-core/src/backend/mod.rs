@@ -13,7 +13,7 @@ pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
-use crate::net::Dial;
+use crate::net::{BindUdp, Dial};
 use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
 use std::time::Duration;
@@ -83,4 +83,17 @@ pub(crate) trait Backend {
 
     /// How often a completion queue overflow was seen, since the start.
     fn overflows(&self) -> u64;
+
+    /// What makes datagram sockets for this backend's operations to name.
+    fn udp_maker(&self) -> Box<dyn BindUdp>;
+
+    /// Has buffers for datagrams ready, or says why not, with a positive errno. Comes before the first
+    /// receive of datagrams.
+    fn prepare_datagrams(&mut self) -> Result<(), i32>;
+
+    /// A datagram as `net::arrival` reads it.
+    fn datagram(&self, lease: &Lease) -> &[u8];
+
+    /// Takes the lease of a datagram back.
+    fn release_datagram(&mut self, lease: Lease);
 }

@@ -9,6 +9,7 @@ use crate::conn::{Phase, Table, TimerKey, Timers, Watch, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::net::Tickets;
 use crate::timer::TimerId;
+use crate::udp::Sockets;
 use std::io;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub(crate) struct Io {
     pub(crate) tickets: Tickets,
     /// No new connections for now.
     pub(crate) accepts_paused: bool,
+    /// Datagram sockets.
+    pub(crate) udp: Sockets,
 }
 
 impl Io {
@@ -85,6 +88,7 @@ impl Io {
             hold_limit: config.forward_hold_bytes(),
             tickets: Tickets::default(),
             accepts_paused: false,
+            udp: Sockets::new(seat.worker as u32),
         })
     }
 

@@ -5,6 +5,7 @@
 
 mod chain;
 mod clock;
+mod datagrams;
 mod deadlines;
 mod desk;
 mod dialing;

@@ -7,7 +7,7 @@ mod user_data;
 
 pub(crate) use user_data::{Kind, Tag, UserData};
 
-use crate::buf::{Lease, Parcel, Span};
+use crate::buf::{Lease, Outgoing, Parcel, Span};
 use crate::net::{Dial, Remote, Setting};
 use std::os::fd::RawFd;
 
@@ -74,6 +74,11 @@ pub(crate) enum Op {
     Cancel { target: UserData },
     /// Sets an option. Completes with `Done` or `Failed`.
     SetOption { fd: Fd, setting: Box<Setting> },
+    /// Receives datagrams until told otherwise, into buffers of the backend's own for datagrams.
+    /// Completes many times with `Datagram`; `Failed` and a completion without `more` end it.
+    RecvDatagrams { fd: Fd },
+    /// Sends one datagram, or a run of equal ones. Waits for room. Completes with `DatagramSent`.
+    SendDatagram { fd: Fd, datagram: Box<Outgoing> },
 }
 
 /// What became of an operation.
@@ -95,6 +100,11 @@ pub(crate) enum Outcome {
     Done,
     /// The kernel refused, with a positive errno.
     Failed { errno: i32 },
+    /// A datagram with what is known about it, in the form of `net::arrival`; on loan from the
+    /// buffers for datagrams.
+    Datagram(Lease),
+    /// The kernel has taken a datagram, or says with an errno why it did not.
+    DatagramSent { errno: i32, datagram: Box<Outgoing> },
 }
 
 /// One completion of one operation.

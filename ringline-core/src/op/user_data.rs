@@ -9,7 +9,7 @@
 pub(crate) enum Kind {
     /// Row of the worker's accept table.
     Accept = 1,
-    /// Row of the connection table, as are the next five, `Reset` and the last two.
+    /// Row of the connection table, as are the next five, `Reset`, `Connect` and `CancelConnect`.
     Recv = 2,
     Send = 3,
     Shutdown = 4,
@@ -31,6 +31,12 @@ pub(crate) enum Kind {
     CancelConnect = 15,
     /// Row of the connection table.
     SetOption = 16,
+    /// Row of the table of datagram sockets, as is `CancelUdpRecv`.
+    UdpRecv = 17,
+    /// Row of the table of datagrams in flight, as is `CancelUdpSend`.
+    UdpSend = 18,
+    CancelUdpRecv = 19,
+    CancelUdpSend = 20,
 }
 
 impl Kind {
@@ -54,6 +60,10 @@ impl Kind {
             14 => Self::Connect,
             15 => Self::CancelConnect,
             16 => Self::SetOption,
+            17 => Self::UdpRecv,
+            18 => Self::UdpSend,
+            19 => Self::CancelUdpRecv,
+            20 => Self::CancelUdpSend,
             _ => return None,
         })
     }
@@ -116,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 16] = [
+        const ALL: [Self; 20] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -133,6 +143,10 @@ mod tests {
             Self::Connect,
             Self::CancelConnect,
             Self::SetOption,
+            Self::UdpRecv,
+            Self::UdpSend,
+            Self::CancelUdpRecv,
+            Self::CancelUdpSend,
         ];
     }
 

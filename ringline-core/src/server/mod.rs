@@ -6,6 +6,7 @@
 mod error;
 mod running;
 mod thread;
+mod udp;
 
 pub use error::{LaunchError, RunError};
 pub use running::Running;
@@ -16,7 +17,8 @@ use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::mail::Waker;
 use crate::metrics::ShardReader;
-use crate::net::{self, ListenError, ListenOptions, Listener, UnixAddr, UnixListenOptions, topology};
+use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions};
+use crate::net::{UnixAddr, UnixListenOptions, topology};
 use crate::sys::{EventFd, affinity, limits};
 use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -27,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use thread::Plan;
+use udp::UdpPlan;
 
 /// Descriptors of the process that a worker and its surroundings need.
 const PROCESS_FILES: u64 = 64;
@@ -58,12 +61,13 @@ struct Ready {
 pub struct Server {
     config: Config,
     listeners: Vec<Arc<Listener>>,
+    udp: UdpPlan,
 }
 
 impl Server {
     /// A server with this configuration and no listeners yet.
     pub fn new(config: Config) -> Self {
-        Self { config, listeners: Vec::new() }
+        Self { config, listeners: Vec::new(), udp: UdpPlan::default() }
     }
 
     /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
@@ -118,13 +122,14 @@ impl Server {
     /// # Errors
     ///
     /// The first thing that went wrong, as a [`LaunchError`]; no worker is left behind.
-    pub fn launch<H, F>(self, factory: F) -> Result<Running<H::Message>, LaunchError>
+    pub fn launch<H, F>(mut self, factory: F) -> Result<Running<H::Message>, LaunchError>
     where
         H: EventHandler + 'static,
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
+        let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
         let wakes = wakes(seats.len())?;
         let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
@@ -134,7 +139,8 @@ impl Server {
         let mut starts = Vec::new();
         let mut spawned = Ok(());
         for (seat, wake) in seats.into_iter().zip(wakes) {
-            match self.spawn(seat, wake, shared.of(seat.worker), &report, Arc::clone(&factory)) {
+            let (shared, udp) = (shared.of(seat.worker), udp.take(seat.worker));
+            match self.spawn(seat, wake, shared, udp, &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -162,7 +168,7 @@ impl Server {
             let _ = start.send(());
         }
         let addrs = self.listeners.iter().map(|listener| listener.local_addr().clone()).collect();
-        Ok(Running::new(handles, addrs, ready, shared.mailbox))
+        Ok(Running::new(handles, addrs, udp.addrs, ready, shared.mailbox))
     }
 
     fn spawn<H, F>(
@@ -170,6 +176,7 @@ impl Server {
         seat: Seat,
         wake: Arc<EventFd>,
         shared: Shared<H::Message>,
+        udp: Vec<(KernelSocket, UdpOptions)>,
         report: &Sender<Report>,
         factory: Arc<F>,
     ) -> Result<(Handle, Sender<()>), LaunchError>
@@ -187,6 +194,7 @@ impl Server {
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
             shared,
+            udp,
             wake: Arc::clone(&wake),
             report: report.clone(),
             started,

@@ -57,6 +57,7 @@ pub struct Running<M = ()> {
     /// By the numbers of the listeners.
     listen_addrs: Vec<Addr>,
     local_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     capabilities: Capabilities,
     mailbox: Mailbox<M>,
@@ -66,13 +67,14 @@ impl<M> Running<M> {
     pub(super) fn new(
         handles: Vec<Handle>,
         listen_addrs: Vec<Addr>,
+        udp_addrs: Vec<SocketAddr>,
         ready: Vec<Ready>,
         mailbox: Mailbox<M>,
     ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
-        Self { handles, listen_addrs, local_addrs, metrics, capabilities, mailbox }
+        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox }
     }
 
     /// The IP addresses the server listens on, in the order in which they were added. Port 0 has
@@ -90,6 +92,12 @@ impl<M> Running<M> {
     /// Where a listener listens; `None` for one of another server that has more of them.
     pub fn listen_addr(&self, listener: ListenerId) -> Option<&Addr> {
         self.listen_addrs.get(listener.index())
+    }
+
+    /// The addresses of the server's datagram sockets, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose, the same on every worker.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// How many workers there are.

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::metrics;
-use crate::net::{Listener, ListenerId};
+use crate::net::{KernelSocket, Listener, ListenerId, UdpOptions};
 use crate::sys::{EventFd, affinity};
 use crate::worker::{AcceptFrom, Shared, Worker};
 use crossbeam_channel::{Receiver, Sender};
@@ -23,6 +23,7 @@ pub(super) struct Plan<M> {
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
     pub(super) shared: Shared<M>,
+    pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
     pub(super) started: Receiver<()>,
@@ -33,7 +34,7 @@ pub(super) struct Plan<M> {
 impl<M: Send + 'static> Plan<M> {
     /// The whole life of the thread.
     pub(super) fn run<H: EventHandler<Message = M>>(
-        self,
+        mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(), RunError> {
         // Dropped last, so that whoever waits for the end sees everything gone.
@@ -60,7 +61,7 @@ impl<M: Send + 'static> Plan<M> {
     }
 
     fn build<H: EventHandler<Message = M>>(
-        &self,
+        &mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(Worker<H, Uring>, Ready), LaunchError> {
         let worker = self.seat.worker;
@@ -82,6 +83,12 @@ impl<M: Send + 'static> Plan<M> {
             self.shared.of(worker),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
+        for (socket, options) in self.udp.drain(..) {
+            built
+                .io
+                .adopt_udp(Box::new(socket), &options)
+                .map_err(|source| LaunchError::Bind { worker, source })?;
+        }
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::net::{Addr, UnixAddr};
 use std::mem::offset_of;
-use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{ptr, slice};
 
 /// The address in `storage`, of which the kernel has filled `len` bytes.
@@ -23,6 +23,36 @@ pub(crate) fn from_raw(storage: &libc::sockaddr_storage, len: libc::socklen_t) -
         libc::AF_INET6 if len >= size_of::<libc::sockaddr_in6>() => Some(Addr::Ip(ipv6(storage).into())),
         libc::AF_UNIX => unix(storage, len).map(Addr::Unix),
         _ => None,
+    }
+}
+
+/// Writes `address` the way the kernel reads it, and says how long it is.
+pub(crate) fn to_raw(address: &SocketAddr, storage: &mut libc::sockaddr_storage) -> libc::socklen_t {
+    match address {
+        SocketAddr::V4(address) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from(*address.ip()).to_be() },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: `sockaddr_storage` is at least as large and as aligned as every other socket
+            // address, and borrowed mutably here.
+            unsafe { ptr::from_mut(storage).cast::<libc::sockaddr_in>().write(raw) };
+            size_of::<libc::sockaddr_in>() as libc::socklen_t
+        }
+        SocketAddr::V6(address) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            // SAFETY: as for IPv4.
+            unsafe { ptr::from_mut(storage).cast::<libc::sockaddr_in6>().write(raw) };
+            size_of::<libc::sockaddr_in6>() as libc::socklen_t
+        }
     }
 }
 
@@ -92,6 +122,9 @@ mod tests {
         ] {
             let (storage, len) = raw(address);
             assert_eq!(from_raw(&storage, len), Some(address.into()));
+            let (mut written, expected) = (storage, len);
+            assert_eq!(to_raw(&address, &mut written), expected);
+            assert_eq!(from_raw(&written, expected), Some(address.into()));
         }
     }
 

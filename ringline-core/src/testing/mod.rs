@@ -41,11 +41,13 @@
 //! }
 //! ```
 
+mod datagrams;
 mod dialing;
 mod loopback;
 mod posting;
 
 pub use crate::backend::sim::{Fault, Faults};
+pub use datagrams::UdpPeerId;
 
 use crate::backend::Backend;
 use crate::backend::sim::{self, Sim};
@@ -58,6 +60,7 @@ use crate::metrics::{self, Metrics, Snapshot};
 use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixListenOptions};
 use crate::sys::EventFd;
 use crate::worker::{AcceptFrom, Shared, Worker};
+use datagrams::UdpPeers;
 use loopback::Loopback;
 use std::fmt;
 use std::io;
@@ -112,6 +115,7 @@ macro_rules! on_worker {
 pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
     mailbox: Mailbox<H::Message>,
+    udp_peers: UdpPeers,
     metrics: Metrics,
     turns: u64,
     is_unix: bool,
@@ -153,6 +157,7 @@ impl<H: EventHandler> World<H> {
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             mailbox,
+            udp_peers: UdpPeers::default(),
             metrics,
             turns: 0,
             is_unix,
@@ -219,7 +224,8 @@ impl<H: EventHandler> World<H> {
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
         let kernel = Kernel::Real { worker: Box::new(worker), peers };
-        let mut world = Self { kernel, mailbox, metrics, turns: 0, is_unix };
+        let udp_peers = UdpPeers::default();
+        let mut world = Self { kernel, mailbox, udp_peers, metrics, turns: 0, is_unix };
         world.start();
         Ok(world)
     }
@@ -480,6 +486,7 @@ impl<H: EventHandler> World<H> {
         assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
         let opened = snapshot.connections_accepted + snapshot.connects;
         assert_eq!(opened, snapshot.connections_closed);
+        assert_eq!(snapshot.udp_sockets, 0, "every datagram socket that was counted in is counted out");
     }
 
     fn start(&mut self) {

@@ -50,6 +50,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::Orphan => self.acceptor.buried(),
             Kind::Wake => self.woken(),
             Kind::SetOption => self.option_set(tag, &outcome),
+            Kind::UdpRecv | Kind::UdpSend | Kind::CancelUdpRecv | Kind::CancelUdpSend => {
+                self.complete_udp(tag, outcome, more);
+            }
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

@@ -11,7 +11,8 @@ use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
-use crate::net::{OptionRefused, Peer};
+use crate::net::{Datagram, OptionRefused, Peer};
+use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
@@ -134,6 +135,35 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     pub(super) fn shutdown_handler(&mut self, deadline: Instant) {
         self.call(|handler, cx| handler.on_shutdown(cx, deadline));
+    }
+
+    /// Presents a datagram where the backend has it.
+    #[inline]
+    pub(super) fn datagram_handler(&mut self, id: UdpId, lease: &Lease) {
+        let datagram = Datagram::parse(self.backend.datagram(lease));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let Some(datagram) = io.count_datagram(id, datagram) else { return };
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_datagram(&mut Ctx::new(io, desk), id, datagram)));
+        self.adopt();
+        if unless_panic(result).is_none() {
+            self.panicked::<()>();
+        }
+    }
+
+    /// Presents a datagram that was kept.
+    pub(super) fn held_datagram_handler(&mut self, id: UdpId, held: &[u8]) {
+        if let Some(datagram) = self.io.count_datagram(id, Datagram::parse(held)) {
+            self.call(|handler, cx| handler.on_datagram(cx, id, datagram));
+        }
+    }
+
+    pub(super) fn udp_error_handler(&mut self, id: UdpId, error: UdpError) {
+        self.call(|handler, cx| handler.on_udp_error(cx, id, error));
+    }
+
+    pub(super) fn udp_close_handler(&mut self, id: UdpId, reason: UdpClosed) {
+        self.call(|handler, cx| handler.on_udp_close(cx, id, reason));
     }
 
     /// The last calls for a connection that is no longer in the table.

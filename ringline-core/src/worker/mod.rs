@@ -6,6 +6,7 @@
 mod accept;
 mod complete;
 mod connect;
+mod datagrams;
 mod deadlines;
 mod deliver;
 mod dispatch;
@@ -73,6 +74,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Shared { balance, mailbox } = shared;
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
+        io.udp.set_maker(backend.udp_maker());
         Ok(Self {
             handler,
             backend,
@@ -112,6 +114,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Waits for at most `at_most`, if given. An error means that the ring is beyond use.
     #[inline]
     pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        if self.io.udp.has_work() {
+            self.serve_udp();
+        }
         self.flush();
         let mut wait = self.wait(at_most);
         if self.sleeper.is_live() {
@@ -201,6 +206,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
                 Fired::Tick => self.fire_tick(),
+                Fired::UdpAgain(id) => self.udp_again(id),
             }
         }
     }

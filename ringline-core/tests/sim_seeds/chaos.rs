@@ -1,12 +1,13 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
+use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
 use crate::limits::{Choice, Had};
 use crate::options::{self, Tuned};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, OptionRefused,
-    Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, NotConnected,
+    OptionRefused, Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -88,6 +89,7 @@ pub(crate) struct Chaos {
     /// Whether peers come over a Unix socket.
     pub(crate) is_unix: bool,
     started: Option<Instant>,
+    pub(crate) udp: Desk,
 }
 
 impl Chaos {
@@ -111,6 +113,7 @@ impl Chaos {
             holds_reads,
             is_unix: false,
             started: None,
+            udp: Desk::default(),
         }
     }
 
@@ -212,7 +215,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(42) {
+            match self.dice.below(43) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -238,6 +241,7 @@ impl Chaos {
                 }
                 40 => self.set_deadlines(cx, id),
                 41 if self.dice.chance(500) => self.set_socket_options(cx, id),
+                41 => self.udp.meddle(&mut self.dice, cx),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -447,7 +451,23 @@ impl EventHandler for Chaos {
         }
     }
 
+    fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {
+        self.udp.on_datagram(&mut self.dice, cx, socket, datagram);
+        self.maybe_panic();
+    }
+
+    fn on_udp_error(&mut self, _: &mut Ctx<'_, Self>, socket: UdpId, error: UdpError) {
+        self.udp.on_error(socket, error);
+        self.maybe_panic();
+    }
+
+    fn on_udp_close(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, reason: UdpClosed) {
+        self.udp.on_close(cx, socket, reason);
+        self.maybe_panic();
+    }
+
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
+        self.udp.end();
         let id = self.any_id();
         self.meddle(cx, id);
         self.is_ending = true;

@@ -1,6 +1,7 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
 use crate::chaos::{Account, Chaos, upstream};
+use crate::datagrams::Crowd;
 use crate::dice::{self, Dice};
 use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
@@ -26,6 +27,8 @@ pub(crate) struct Totals {
     /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
     /// zero-copy sends that were copied after all.
     kinds: [AtomicU64; 5],
+    /// Datagrams that were shown, sent, not sent, turned away, and dropped by the kernel.
+    datagrams: [AtomicU64; 5],
 }
 
 impl Default for Totals {
@@ -40,6 +43,7 @@ impl Default for Totals {
             struck: std::array::from_fn(|_| AtomicU64::default()),
             turned_away: Default::default(),
             kinds: Default::default(),
+            datagrams: Default::default(),
         }
     }
 }
@@ -55,6 +59,9 @@ impl Totals {
         }
         for (cause, count) in self.turned_away.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nobody was turned away for cause {cause}");
+        }
+        for (fate, count) in self.datagrams.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "no datagram met fate {fate}");
         }
         for (kind, count) in self.kinds.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
@@ -164,9 +171,11 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
         world.enable_trace();
     }
     let mut clients = Vec::new();
+    let mut crowd = Crowd::default();
     let steps = 60 + dice.below(200);
     for _ in 0..steps {
         step(&mut world, &mut clients, &mut dice, seed);
+        crowd.step(&mut world, &mut dice);
         world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
     }
     finish(&mut world, &mut clients, &mut dice);
@@ -188,6 +197,17 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     for (count, total) in kinds.into_iter().zip(&totals.kinds) {
         add(total, count);
     }
+    let fates = [
+        metrics.udp_received,
+        metrics.udp_sent,
+        metrics.udp_sends_failed,
+        metrics.udp_sends_dropped,
+        metrics.udp_dropped_by_kernel,
+    ];
+    for (count, total) in fates.into_iter().zip(&totals.datagrams) {
+        add(total, count);
+    }
+    world.handler().udp.judge(&metrics);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {

@@ -11,6 +11,7 @@ mod accepting;
 mod audit;
 mod chains;
 mod connecting;
+mod datagrams;
 mod deadlines;
 mod echo;
 mod ending;

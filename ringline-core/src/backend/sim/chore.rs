@@ -151,7 +151,10 @@ impl Sim {
             self.post_error(user_data, libc::ENOENT);
             return;
         };
-        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect) {
+        if !matches!(
+            flight.role,
+            Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::RecvDatagrams | Role::SendDatagram
+        ) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
             self.doom(target, flight);
@@ -181,6 +184,10 @@ impl Sim {
 
     /// Ends an operation with `ECANCELED`, or, for a send of which a part has left, with that part.
     fn end_early(&mut self, target: UserData, flight: Flight) {
+        if matches!(flight.role, Role::RecvDatagrams | Role::SendDatagram) {
+            self.cancel_datagrams(target);
+            return;
+        }
         let mut more = false;
         if let Some(fd) = flight.fd {
             let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");

@@ -105,11 +105,11 @@ impl Sim {
     /// The next turn in which the kernel has something to do by itself.
     fn next_turn(&self) -> Option<u64> {
         let soon = self.turn + 1;
-        if self.network.has_work() {
+        if self.network.has_work() || self.datagrams.has_work() {
             return Some(soon);
         }
         let chores = self.chores.iter().map(|chore| chore.turn).min();
-        let others = chores.into_iter().chain(self.next_loan());
+        let others = chores.into_iter().chain(self.next_loan()).chain(self.datagrams.next_turn());
         self.posts.next_turn().into_iter().chain(others).min().map(|turn| turn.max(soon))
     }
 
@@ -138,6 +138,7 @@ impl Sim {
             self.run_chores();
         }
         self.run_loans();
+        self.run_datagrams();
     }
 
     /// Takes operations from the submission queue; false if it leaves some there.
@@ -184,6 +185,8 @@ impl Sim {
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),
             Op::SetOption { fd, .. } => self.begin_set_option(user_data, fd),
+            Op::RecvDatagrams { fd } => self.begin_receive_datagrams(user_data, fd),
+            Op::SendDatagram { fd, datagram } => self.begin_send_datagram(user_data, fd, datagram),
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) enum Role {
     Close,
     Cancel,
     SetOption,
+    RecvDatagrams,
+    SendDatagram,
 }
 
 /// One operation under way.
@@ -137,6 +139,9 @@ impl Ledger {
                 (Role::Close, None)
             }
             Op::SetOption { fd, .. } => (Role::SetOption, Some(*fd)),
+            // Their sockets keep an account of their own.
+            Op::RecvDatagrams { .. } => (Role::RecvDatagrams, None),
+            Op::SendDatagram { .. } => (Role::SendDatagram, None),
             Op::Cancel { target } => (Role::Cancel, self.targets.get(&target.bits()).copied().flatten()),
         };
         if let Some(fd) = fd {
@@ -201,7 +206,7 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
-            Op::Accept { .. } => Ok(()),
+            Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } => Ok(()),
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)

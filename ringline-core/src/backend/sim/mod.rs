@@ -10,6 +10,7 @@
 mod accept;
 mod buffers;
 mod chore;
+mod datagrams;
 mod dial;
 mod dice;
 mod faults;
@@ -33,10 +34,11 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
-use crate::net::Dial;
+use crate::net::{BindUdp, Dial};
 use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
 use buffers::Buffers;
 use chore::Chore;
+use datagrams::Datagrams;
 use dice::Dice;
 use ledger::{Breach, Ledger};
 use link::Capacity;
@@ -62,6 +64,7 @@ pub(crate) struct Sim {
     dice: Dice,
     network: Network,
     buffers: Buffers,
+    datagrams: Datagrams,
     queue: VecDeque<Entry>,
     ledger: Ledger,
     chores: Vec<Chore>,
@@ -90,6 +93,7 @@ impl Sim {
         Self {
             network: Network::new(capacity, faults.descriptors.max(1)),
             buffers: Buffers::new(faults.receive_buffers.max(1), faults.receive_buffer_bytes.max(1)),
+            datagrams: Datagrams::new(),
             dice: Dice::new(seed, faults),
             queue: VecDeque::new(),
             ledger: Ledger::default(),
@@ -138,13 +142,19 @@ impl Sim {
         if self.buffers.lent() > 0 {
             self.trace.panic(&format!("at rest no lease is out, but {} are", self.buffers.lent()));
         }
+        if self.datagrams.buffers_lent() > 0 || self.datagrams.open() > 0 {
+            self.trace.panic("at rest no datagram is on loan, and no datagram socket is open");
+        }
+        if let Some(rule) = self.datagrams.breach() {
+            self.trace.panic(&rule);
+        }
     }
 
     /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
     /// something or `wake` is called. Completions of staged sends do not count, so a worker
     /// that acts on them after this was true acts on a wake-up that no kernel gives.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_idle && self.posts.ready() == 0 && !self.network.has_work()
+        self.is_idle && self.posts.ready() == 0 && !self.network.has_work() && !self.datagrams.has_work()
     }
 
     /// Whether the kernel itself has nothing left to do or to report.
@@ -297,5 +307,23 @@ impl Backend for Sim {
 
     fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    fn udp_maker(&self) -> Box<dyn BindUdp> {
+        self.datagrams.maker()
+    }
+
+    fn prepare_datagrams(&mut self) -> Result<(), i32> {
+        self.make_datagram_buffers();
+        Ok(())
+    }
+
+    fn datagram(&self, lease: &Lease) -> &[u8] {
+        self.enforce(self.datagrams.bytes(lease))
+    }
+
+    fn release_datagram(&mut self, lease: Lease) {
+        let verdict = self.datagrams.release(&lease);
+        self.enforce(verdict);
     }
 }

@@ -181,7 +181,7 @@ impl InFlight {
 }
 
 /// At most one of a kind is in flight for a row.
-fn lend<T>(rows: &mut Vec<Option<Lent<T>>>, row: u32, value: T) {
+pub(super) fn lend<T>(rows: &mut Vec<Option<Lent<T>>>, row: u32, value: T) {
     let row = row as usize;
     if rows.len() <= row {
         rows.resize_with(row + 1, || None);

@@ -41,6 +41,8 @@ impl Uring {
                 Outcome::Done
             }
             Kind::Staged | Kind::Send | Kind::Parcel => unreachable!("these were set apart before"),
+            Kind::UdpRecv => self.lift_datagram(cqe),
+            Kind::UdpSend => self.lift_datagram_sent(tag.row, cqe.result, proof?)?,
             Kind::Shutdown
             | Kind::Close
             | Kind::Reset
@@ -48,6 +50,8 @@ impl Uring {
             | Kind::CancelSend
             | Kind::CancelAccept
             | Kind::CancelConnect
+            | Kind::CancelUdpRecv
+            | Kind::CancelUdpSend
             | Kind::Orphan => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })

@@ -23,6 +23,8 @@ impl Uring {
                 let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
                 self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
             }
+            Op::SendDatagram { fd, datagram } => self.lower_send_datagram(user_data, fd, datagram),
+            Op::RecvDatagrams { fd } => self.lower_recv_datagrams(user_data, fd),
             op => self.lower_rare(user_data, op),
         }
     }
@@ -117,7 +119,11 @@ impl Uring {
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
-            Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
+            Op::SendNow { .. }
+            | Op::Send { .. }
+            | Op::Recv { .. }
+            | Op::SendDatagram { .. }
+            | Op::RecvDatagrams { .. } => unreachable!("lowered before"),
         };
         self.submit(user_data, entry);
     }
@@ -150,7 +156,7 @@ impl Uring {
     }
 
     #[inline]
-    fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
+    pub(super) fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
         self.in_flight.begin();
         // SAFETY: what the entry names was lent to `in_flight`, which gives it back only for the
         // last completion, or is static; receives name a group of buffers that `buffers` owns, and
@@ -178,8 +184,16 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Reset { .. } => kind == Kind::Reset,
         Op::SetOption { .. } => kind == Kind::SetOption,
         Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
-        Op::Cancel { .. } => {
-            matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept | Kind::CancelConnect)
-        }
+        Op::Cancel { .. } => matches!(
+            kind,
+            Kind::CancelRecv
+                | Kind::CancelSend
+                | Kind::CancelAccept
+                | Kind::CancelConnect
+                | Kind::CancelUdpRecv
+                | Kind::CancelUdpSend
+        ),
+        Op::RecvDatagrams { .. } => kind == Kind::UdpRecv,
+        Op::SendDatagram { .. } => kind == Kind::UdpSend,
     }
 }
