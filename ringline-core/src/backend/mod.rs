@@ -16,6 +16,7 @@ use crate::buf::{Lease, Stage};
 use crate::op::{Completion, Fd, Op, UserData};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -37,6 +38,9 @@ pub(crate) struct Full(pub(crate) Op);
 pub(crate) trait Backend {
     /// Makes a socket that can be connected to `address`, or says why not, with a positive errno.
     fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32>;
+
+    /// Takes a connected socket that was made elsewhere.
+    fn adopt(&mut self, socket: OwnedFd) -> Fd;
 
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;

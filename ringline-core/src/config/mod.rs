@@ -61,6 +61,7 @@ pub struct Config {
     raise_open_files: bool,
     connections_max: Option<usize>,
     connections_per_address: Option<u32>,
+    children_per_worker: u32,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -111,6 +112,7 @@ impl Default for Config {
             raise_open_files: true,
             connections_max: None,
             connections_per_address: None,
+            children_per_worker: 256,
         }
     }
 }
@@ -213,6 +215,10 @@ impl Config {
     pub(crate) fn connections_per_address(&self) -> Option<u32> {
         self.connections_per_address
     }
+
+    pub(crate) fn children_per_worker(&self) -> u32 {
+        self.children_per_worker
+    }
 }
 
 impl Display for Config {
@@ -244,6 +250,7 @@ impl Display for Config {
             raise_open_files,
             connections_max,
             connections_per_address,
+            children_per_worker,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -277,7 +284,8 @@ impl Display for Config {
         match connections_per_address {
             Some(connections) => write!(f, " connections_per_address={connections}"),
             None => write!(f, " connections_per_address=none"),
-        }
+        }?;
+        write!(f, " children_per_worker={children_per_worker}")
     }
 }
 
@@ -300,7 +308,7 @@ mod tests {
              deadlines.first_byte=none deadlines.idle=none \
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
-             connections_max=none connections_per_address=none"
+             connections_max=none connections_per_address=none children_per_worker=256"
         );
     }
 
@@ -332,6 +340,7 @@ mod tests {
             .raise_open_files(false)
             .connections_max(15)
             .connections_per_address(14)
+            .children_per_worker(17)
             .build()
             .unwrap();
         assert_eq!(
@@ -343,7 +352,7 @@ mod tests {
              connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
-             connections_per_address=14"
+             connections_per_address=14 children_per_worker=17"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());
@@ -361,5 +370,6 @@ mod tests {
         assert_eq!(config.tick_interval(), Some(Duration::from_millis(13)));
         assert_eq!(config.panic_policy(), PanicPolicy::StopWorker);
         assert_eq!((config.connections_max(), config.connections_per_address()), (Some(15), Some(14)));
+        assert_eq!(config.children_per_worker(), 17);
     }
 }

@@ -1,5 +1,6 @@
 //! The state of one connection: plain data, no I/O and no user code.
 
+mod adoption;
 mod close;
 mod deadlines;
 mod dial;
@@ -16,6 +17,7 @@ mod table;
 mod timers;
 mod watch;
 
+pub use adoption::{AdoptError, NotAdopted};
 pub use close::{CloseReason, Initiator, Limit};
 pub use deadlines::Deadlines;
 pub use dial::{ConnectError, NotConnected};

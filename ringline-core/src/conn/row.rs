@@ -6,6 +6,7 @@ use crate::buf::{Pool, Stage};
 use crate::op::Fd;
 use crate::timer::TimerId;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +85,8 @@ pub(crate) struct Conn {
     pub(crate) close_timer: Option<TimerId>,
     /// Its deadlines.
     pub(crate) watch: Watch,
+    /// A socket that was made elsewhere, until the backend has it.
+    pub(crate) adopts: Option<OwnedFd>,
 }
 
 impl Conn {
@@ -115,6 +118,7 @@ impl Conn {
             retries: 0,
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
+            adopts: None,
         }
     }
 
@@ -122,6 +126,16 @@ impl Conn {
     pub(crate) fn dialing(address: SocketAddr) -> Self {
         let dials = Some(Box::new(address));
         Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE) }
+    }
+
+    /// A connection of a socket that was made elsewhere.
+    pub(crate) fn adopted(socket: OwnedFd) -> Self {
+        Self { phase: Phase::Connecting, adopts: Some(socket), ..Self::new(Fd::NONE) }
+    }
+
+    /// Whether it was adopted and the handler does not know that it is open.
+    pub(crate) fn is_new_here(&self) -> bool {
+        self.phase == Phase::Connecting && self.fd != Fd::NONE && self.dials.is_none() && !self.ops.connect
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.

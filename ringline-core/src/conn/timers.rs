@@ -5,6 +5,7 @@
 
 use super::{Conn, ConnId, Table};
 use crate::timer::{TimerId, Wheel};
+use std::time::Duration;
 
 /// What a timer means, in the words of whoever set it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,12 @@ pub(crate) enum Fired {
     Tick,
     /// The server's time to drain is over.
     ShutdownDeadline,
+    /// A child that could not be watched is to be looked after.
+    ChildRested(ConnId),
+    /// Children that were killed have not ended.
+    ChildrenOverdue,
+    /// The handler has asked for the end of the worker, with this much time.
+    ShutDownAsked { within: Duration },
 }
 
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Everything a callback may touch: plain data, no ring, no system calls.
 
 use super::sending::Presented;
-use super::{Clock, Seat};
+use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
+use crate::child::Children;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Table};
 use crate::conn::{Phase, TimerKey, Timers, Watch, WriteEnd};
@@ -54,6 +55,9 @@ pub(crate) struct Io {
     pub(crate) tickets: Tickets,
     /// No new connections for now.
     pub(crate) accepts_paused: bool,
+    pub(crate) children: Children,
+    /// The way to the other workers of the server.
+    pub(crate) others: Others,
 }
 
 impl Io {
@@ -85,6 +89,8 @@ impl Io {
             hold_limit: config.forward_hold_bytes(),
             tickets: Tickets::default(),
             accepts_paused: false,
+            children: Children::new(config.children_per_worker(), seat.worker as u32),
+            others: Others::default(),
         })
     }
 

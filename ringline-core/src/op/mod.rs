@@ -71,6 +71,8 @@ pub(crate) enum Op {
     /// Asks for the operation with this exact tag to end early. Completes with `Done` or `Failed`;
     /// the target completes by itself, too.
     Cancel { target: UserData },
+    /// Waits until a descriptor of the process is readable. Completes with `Done` or `Failed`.
+    Poll { descriptor: RawFd },
 }
 
 /// What became of an operation.

@@ -29,6 +29,9 @@ pub(crate) enum Kind {
     Parcel = 13,
     Connect = 14,
     CancelConnect = 15,
+    /// Row of the worker's table of children, as is the next.
+    Child = 16,
+    CancelChild = 17,
 }
 
 impl Kind {
@@ -51,6 +54,8 @@ impl Kind {
             13 => Self::Parcel,
             14 => Self::Connect,
             15 => Self::CancelConnect,
+            16 => Self::Child,
+            17 => Self::CancelChild,
             _ => return None,
         })
     }
@@ -113,7 +118,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 15] = [
+        const ALL: [Self; 17] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -129,6 +134,8 @@ mod tests {
             Self::Parcel,
             Self::Connect,
             Self::CancelConnect,
+            Self::Child,
+            Self::CancelChild,
         ];
     }
 

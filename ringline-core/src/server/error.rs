@@ -1,6 +1,7 @@
 //! Why a server did not start, or did not end well.
 
 use crate::backend::uring::RingError;
+use crate::signal::Signal;
 use std::io;
 
 /// Why a server could not be launched. Nothing of it is left running.
@@ -56,6 +57,30 @@ pub enum LaunchError {
     #[error("the CPUs of this process could not be found out ({source}); set workers and turn pinning off")]
     Cpus {
         /// What the kernel said.
+        source: io::Error,
+    },
+    /// Signals are to come to a worker that there is not.
+    #[error(
+        "signals are to come to worker {worker}, but the workers are numbered from 0 and there are {workers}"
+    )]
+    SignalWorker {
+        /// The worker that was named.
+        worker: usize,
+        /// How many there are.
+        workers: usize,
+    },
+    /// A signal of which no program is told.
+    #[error("{signal} cannot be caught; leave it out of Server::signals")]
+    SignalUncatchable {
+        /// Which.
+        signal: Signal,
+    },
+    /// A signal could not be taken over.
+    #[error("{signal} could not be taken over ({source}); a ShutdownSignal has SIGTERM and SIGINT to itself")]
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// What the system said; `AlreadyExists` for one that a `ShutdownSignal` has.
         source: io::Error,
     },
     /// The handler's factory or its `on_start` panicked.

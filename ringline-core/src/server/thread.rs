@@ -1,12 +1,14 @@
 //! What a worker's thread does, from its first instruction to its last.
 
+use super::signals::Teller;
 use super::{Command, LaunchError, Ready, Report, RunError};
 use crate::backend::uring::{Setup, Uring};
 use crate::config::Config;
-use crate::ctx::Seat;
+use crate::ctx::{Others, Seat};
 use crate::handler::EventHandler;
 use crate::metrics;
 use crate::net::{Listener, ListenerId};
+use crate::signal::Arrivals;
 use crate::sys::{EventFd, affinity};
 use crate::worker::{AcceptFrom, Balance, Worker};
 use crossbeam_channel::{Receiver, Sender};
@@ -25,9 +27,10 @@ pub(super) struct Plan {
     pub(super) balance: Balance,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
-    pub(super) started: Receiver<()>,
+    pub(super) started: Receiver<Vec<Teller>>,
     pub(super) commands: Receiver<Command>,
     pub(super) finish: Sender<()>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 impl Plan {
@@ -51,12 +54,14 @@ impl Plan {
                 return Ok(());
             }
         };
-        let Self { started, commands, listeners, report, .. } = self;
+        let Self { started, commands, listeners, report, arrivals, .. } = self;
         drop((listeners, report));
-        if started.recv().is_err() {
-            return Ok(());
-        }
-        serve(&mut running, &commands, worker)
+        let Ok(others) = started.recv() else { return Ok(()) };
+        running.io.others = Others::new(move |within| {
+            let deadline = Instant::now() + within;
+            others.iter().for_each(|other| other.tell(Command::ShutDown { deadline }));
+        });
+        serve(&mut running, &commands, &arrivals, worker)
     }
 
     fn build<H: EventHandler>(
@@ -99,6 +104,7 @@ impl Plan {
 fn serve<H: EventHandler>(
     running: &mut Worker<H, Uring>,
     commands: &Receiver<Command>,
+    arrivals: &Arrivals,
     worker: usize,
 ) -> Result<(), RunError> {
     while !running.is_done() {
@@ -109,6 +115,7 @@ fn serve<H: EventHandler>(
                     Command::ShutDown { deadline } => running.shut_down(deadline),
                     Command::PauseAccepts => running.io.pause_accepts(),
                     Command::ResumeAccepts => running.io.resume_accepts(),
+                    Command::Signals => arrivals.take().for_each(|signal| running.signal_handler(signal)),
                 }
             }
         }

@@ -7,6 +7,7 @@
 pub(crate) mod affinity;
 pub(crate) mod event_fd;
 pub(crate) mod limits;
+pub(crate) mod process;
 pub(crate) mod region;
 pub(crate) mod sock_addr;
 

@@ -41,10 +41,12 @@
 //! }
 //! ```
 
+mod children;
 mod dialing;
 mod loopback;
 
 pub use crate::backend::sim::{Fault, Faults};
+pub use children::SimulatedChild;
 
 use crate::backend::Backend;
 use crate::backend::sim::{self, Sim};
@@ -125,8 +127,10 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
-            .expect("memory for one worker");
+        let company = backend.company();
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config));
+        let mut worker = worker.expect("memory for one worker");
+        worker.io.children.simulate(company);
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             metrics,
@@ -429,8 +433,9 @@ impl<H: EventHandler> World<H> {
         }
         let snapshot = self.metrics();
         assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
-        let opened = snapshot.connections_accepted + snapshot.connects;
+        let opened = snapshot.connections_accepted + snapshot.connects + snapshot.connections_adopted;
         assert_eq!(opened, snapshot.connections_closed);
+        assert_eq!(snapshot.children_active, 0, "every child that was counted in is counted out");
     }
 
     fn start(&mut self) {

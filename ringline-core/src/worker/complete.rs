@@ -25,6 +25,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
             Kind::Wake => self.is_woken = true,
+            Kind::Child => self.child_watched(tag, &outcome),
+            Kind::CancelChild => self.child_cancelled(tag, &outcome),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

@@ -89,6 +89,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     self.released(id);
                     continue;
                 }
+                if conn.is_new_here() {
+                    self.adopted(id);
+                    continue;
+                }
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 self.report_sent(id);
                 if redeliver {

@@ -4,6 +4,8 @@
 //! one thing from each, so the compiler proves that they do not alias.
 
 mod accept;
+mod adopt;
+mod children;
 mod complete;
 mod connect;
 mod deadlines;
@@ -15,6 +17,7 @@ mod shutdown;
 pub(crate) use accept::{AcceptFrom, Balance};
 
 use crate::backend::{Backend, Wait};
+use crate::child::ChildId;
 use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
 use crate::ctx::{Io, Seat};
@@ -180,6 +183,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
                 Fired::Tick => self.fire_tick(),
+                Fired::ChildRested(row) => self.child_rested(ChildId::new(row)),
+                Fired::ChildrenOverdue => self.leave_children(),
+                Fired::ShutDownAsked { within } => self.shut_down_within(within),
             }
         }
     }

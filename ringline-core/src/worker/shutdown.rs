@@ -4,7 +4,7 @@ use super::Worker;
 use crate::backend::Backend;
 use crate::conn::{CloseReason, Fired, Inbox};
 use crate::handler::EventHandler;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How far the end has come.
 #[derive(Debug, Default)]
@@ -32,6 +32,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.is_ending = true;
         self.acceptor.stop();
         self.shutdown_handler(deadline);
+        self.end_children();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.close(id, CloseReason::Shutdown);
@@ -41,7 +42,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether the worker has been asked to end and nothing of it is left with the kernel.
     pub(crate) fn is_done(&self) -> bool {
-        self.shutdown.is_running && self.io.conns.live() == 0 && self.acceptor.is_at_rest()
+        self.shutdown.is_running
+            && self.io.conns.live() == 0
+            && self.acceptor.is_at_rest()
+            && self.io.children.is_at_rest()
     }
 
     /// Whether a panic wants the worker to stop.
@@ -63,6 +67,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
         assert!(self.io.due.is_empty(), "nothing is due");
+        assert!(self.io.children.restless.is_empty(), "no child waits for anything");
         assert!(self.io.tickets.are_all_back(), "no connection is counted any more");
     }
 
@@ -82,5 +87,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.io.terminate(id, CloseReason::ShutdownDeadline);
             }
         }
+        self.kill_children();
+    }
+
+    /// The handler has asked for the end.
+    #[cold]
+    pub(super) fn shut_down_within(&mut self, within: Duration) {
+        let deadline = self.io.clock.now() + within;
+        self.shut_down(deadline);
     }
 }

@@ -131,7 +131,7 @@ impl Sim {
             self.post_error(user_data, libc::ENOENT);
             return;
         };
-        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect) {
+        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::Poll) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
             self.doom(target, flight);
@@ -172,6 +172,7 @@ impl Sim {
                 return;
             }
         } else {
+            self.end_watch(target);
             for listener in &mut self.network.listeners {
                 listener.accepts.retain(|&accept| accept != target);
             }

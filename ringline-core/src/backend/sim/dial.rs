@@ -32,6 +32,15 @@ impl Sim {
         Ok(fd)
     }
 
+    /// Opens a socket that is connected already, with a peer at the other end.
+    pub(super) fn adopt_socket(&mut self) -> Fd {
+        let (fd, peer) = self.network.adopt();
+        self.ledger.adopt(fd);
+        self.dialed.push_back(peer);
+        self.trace.note(|| format!("{fd:?} is adopted, with {peer:?} at the other end"));
+        fd
+    }
+
     pub(super) fn begin_connect(&mut self, user_data: UserData, address: SocketAddr) {
         let port = address.port();
         let (errno, after_turns) = if port == SILENT_PORT || self.dice.strikes(Fault::ConnectUnanswered) {

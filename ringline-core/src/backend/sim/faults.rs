@@ -85,6 +85,10 @@ pub enum Fault {
     ConnectUnreachable,
     /// A connect is not answered; after two minutes it fails with `ETIMEDOUT`.
     ConnectUnanswered,
+    /// Watching a descriptor fails, with `ENOMEM`, or with `ECANCELED` although nobody cancelled it.
+    PollFails,
+    /// A descriptor is reported although there is nothing to be had from it.
+    PollEarly,
 }
 
 impl Fault {
@@ -123,6 +127,8 @@ impl Fault {
         Self::ConnectRefused,
         Self::ConnectUnreachable,
         Self::ConnectUnanswered,
+        Self::PollFails,
+        Self::PollEarly,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.

@@ -23,6 +23,7 @@ pub(super) enum Role {
     Shutdown,
     Close,
     Cancel,
+    Poll,
 }
 
 /// One operation under way.
@@ -101,6 +102,11 @@ impl Ledger {
         self.account_of(fd, Dialing::Fresh);
     }
 
+    /// A descriptor came into being that is connected.
+    pub(super) fn adopt(&mut self, fd: Fd) {
+        self.account_of(fd, Dialing::Done);
+    }
+
     /// The core was told that a socket of its own is connected.
     pub(super) fn connected(&mut self, connect: UserData) {
         if let Some(fd) = self.flights[&connect.bits()].fd {
@@ -119,6 +125,7 @@ impl Ledger {
     pub(super) fn record(&mut self, user_data: UserData, op: &Op) {
         let (role, fd) = match op {
             Op::Accept { .. } => (Role::Accept, None),
+            Op::Poll { .. } => (Role::Poll, None),
             Op::Connect { fd, .. } => {
                 self.accounts[fd.0 as usize].dialing = Dialing::Begun;
                 (Role::Connect, Some(*fd))
@@ -199,7 +206,7 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
-            Op::Accept { .. } => Ok(()),
+            Op::Accept { .. } | Op::Poll { .. } => Ok(()),
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)

@@ -23,6 +23,7 @@ mod random;
 mod receive;
 mod send;
 mod trace;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
+use crate::child::Company;
 use crate::op::{Completion, Fd, Kind, Op, Outcome, UserData};
 use buffers::Buffers;
 use chore::Chore;
@@ -45,7 +47,9 @@ use send::Loan;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use trace::Trace;
+use watch::Watch;
 
 /// An operation in the submission queue.
 #[derive(Debug)]
@@ -78,6 +82,8 @@ pub(crate) struct Sim {
     enter_errno: Option<i32>,
     /// Reused from turn to turn.
     scratch: Vec<Fd>,
+    company: Company,
+    watches: Vec<Watch>,
 }
 
 impl Sim {
@@ -105,6 +111,8 @@ impl Sim {
             starved: 0,
             enter_errno: None,
             scratch: Vec::new(),
+            company: Company::default(),
+            watches: Vec::new(),
         }
     }
 
@@ -139,13 +147,19 @@ impl Sim {
         if self.buffers.lent() > 0 {
             self.trace.panic(&format!("at rest no lease is out, but {} are", self.buffers.lent()));
         }
+        if self.company.uncollected() > 0 {
+            self.trace.panic(&format!(
+                "at rest every child was collected or let go, but {} were not",
+                self.company.uncollected()
+            ));
+        }
     }
 
     /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
     /// something or `wake` is called. Completions of staged sends do not count, so a worker
     /// that acts on them after this was true acts on a wake-up that no kernel gives.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_idle && self.posts.ready() == 0 && !self.network.has_work()
+        self.is_idle && self.posts.ready() == 0 && !self.network.has_work() && !self.has_ended_process()
     }
 
     /// Whether the kernel itself has nothing left to do or to report.
@@ -208,6 +222,12 @@ impl Sim {
 impl Backend for Sim {
     fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
         self.make_socket(*address)
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        // The socket stands for a connection in memory.
+        drop(socket);
+        self.adopt_socket()
     }
 
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {

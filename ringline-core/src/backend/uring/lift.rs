@@ -43,7 +43,9 @@ impl Uring {
             | Kind::CancelSend
             | Kind::CancelAccept
             | Kind::CancelConnect
-            | Kind::Orphan => done_or_failed(cqe.result),
+            | Kind::Orphan
+            | Kind::Child
+            | Kind::CancelChild => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })
     }

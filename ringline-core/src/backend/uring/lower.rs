@@ -114,6 +114,7 @@ impl Uring {
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
+            Op::Poll { descriptor } => opcode::PollAdd::new(RawFd(descriptor), libc::POLLIN as u32).build(),
             Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
         };
         self.submit(user_data, entry);
@@ -160,7 +161,15 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Reset { .. } => kind == Kind::Reset,
         Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
         Op::Cancel { .. } => {
-            matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept | Kind::CancelConnect)
+            matches!(
+                kind,
+                Kind::CancelRecv
+                    | Kind::CancelSend
+                    | Kind::CancelAccept
+                    | Kind::CancelConnect
+                    | Kind::CancelChild
+            )
         }
+        Op::Poll { .. } => kind == Kind::Child,
     }
 }

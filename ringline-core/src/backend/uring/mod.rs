@@ -31,6 +31,7 @@ use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -180,6 +181,10 @@ impl Uring {
 impl Backend for Uring {
     fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
         self.descriptors.dial(address).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        self.descriptors.adopt(socket)
     }
 
     #[inline]

@@ -1,0 +1,103 @@
+//! Sockets that were made elsewhere and become connections.
+//!
+//! The row exists from the call on and owns the socket. The backend gets it with the next flush, and
+//! the handler hears of it in that turn.
+
+use super::{Ctx, Io};
+use crate::conn::{AdoptError, Conn, ConnId, NotAdopted, WriteEnd};
+use crate::handler::EventHandler;
+use socket2::{SockRef, Type};
+use std::os::fd::{AsFd, OwnedFd};
+
+impl<H: EventHandler> Ctx<'_, H> {
+    /// Makes a connection of a connected stream socket, of TCP or Unix, that was made elsewhere: inherited,
+    /// received from another process, connected by other code.
+    ///
+    /// [`on_open`](EventHandler::on_open) follows in a later turn, unless the connection is closed before,
+    /// and from then on it is like any other. What the peer has sent before the call and nobody has read is
+    /// presented. The socket is put into blocking mode and closed on exec; its other options stay as they
+    /// are. It counts towards [`connections_per_worker`](crate::ConfigBuilder::connections_per_worker) and,
+    /// on every kernel, towards the process's limit of open files.
+    ///
+    /// Nobody else may read from or write to the socket through a copy of the descriptor; the bytes of both
+    /// would mix.
+    ///
+    /// # Errors
+    ///
+    /// An [`AdoptError`]; the socket and `state` come back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ringline_core::{ConnId, Ctx, EventHandler, NotAdopted};
+    /// use std::os::unix::net::UnixStream;
+    ///
+    /// /// Talks to a thread of the same program as to a peer.
+    /// fn take_in<H: EventHandler<Conn = ()>>(cx: &mut Ctx<'_, H>, ours: UnixStream) -> Option<ConnId> {
+    ///     match cx.adopt(ours.into(), ()) {
+    ///         Ok(id) => Some(id),
+    ///         Err(NotAdopted { error, .. }) => {
+    ///             eprintln!("{error}");
+    ///             None
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn adopt(&mut self, socket: OwnedFd, state: H::Conn) -> Result<ConnId, NotAdopted<H::Conn>> {
+        let checked = self.io.check_room(1).and_then(|()| prepare(&socket));
+        if let Err(error) = checked {
+            return Err(NotAdopted { error, socket, state });
+        }
+        Ok(self.take_in(socket, state))
+    }
+
+    /// Makes a connection of a socket that was looked at; there is room.
+    pub(super) fn take_in(&mut self, socket: OwnedFd, state: H::Conn) -> ConnId {
+        let id = self.io.take_in(socket);
+        self.parked.push((id, state));
+        id
+    }
+}
+
+impl Io {
+    /// Whether this many connections can begin now.
+    pub(super) fn check_room(&self, count: usize) -> Result<(), AdoptError> {
+        if self.is_ending {
+            return Err(AdoptError::ShuttingDown);
+        }
+        let limit = self.conns.limit();
+        if self.conns.live() + count > limit as usize {
+            return Err(AdoptError::Full { limit });
+        }
+        Ok(())
+    }
+
+    fn take_in(&mut self, socket: OwnedFd) -> ConnId {
+        let conn = Conn { watch: self.watch, ..Conn::adopted(socket) };
+        let Ok(id) = self.conns.insert(conn) else { unreachable!("there is room") };
+        self.mark(id);
+        id
+    }
+
+    /// Takes no sends on a connection, as if our direction had ended.
+    pub(super) fn seal(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id) {
+            conn.write_end = WriteEnd::Ended;
+        }
+    }
+}
+
+/// Makes sure of a socket.
+fn prepare(socket: &OwnedFd) -> Result<(), AdoptError> {
+    let fd = socket.as_fd();
+    let socket = SockRef::from(&fd);
+    match socket.r#type() {
+        Ok(Type::STREAM) => {}
+        Ok(_) => return Err(AdoptError::NotStream),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTSOCK) => return Err(AdoptError::NotStream),
+        Err(source) => return Err(AdoptError::Failed { source }),
+    }
+    socket.peer_addr().map_err(|source| AdoptError::NotConnected { source })?;
+    let prepared = socket.set_nonblocking(false).and_then(|()| socket.set_cloexec(true));
+    prepared.map_err(|source| AdoptError::Failed { source })
+}
