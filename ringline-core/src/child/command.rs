@@ -166,6 +166,11 @@ impl<C> ChildCommand<C> {
     /// writes comes to [`on_data`](crate::EventHandler::on_data), and what is sent is what it reads. When
     /// [`shutdown_write`](crate::Ctx::shutdown_write) has ended our direction, it reads the end.
     ///
+    /// The connection begins without [deadlines](crate::Deadlines), and it is read also while its outbox
+    /// is high, because many programs stop reading until their output has been taken. So look at the
+    /// [`Pressure`](crate::Pressure) when you feed it, and go on in
+    /// [`on_writable`](crate::EventHandler::on_writable).
+    ///
     /// The child's end is a Unix socket, which a program takes for a pipe, unless it opens
     /// `/dev/stdin` or `/dev/stdout` by name.
     pub fn connection(mut self, state: C) -> Self {

@@ -87,6 +87,8 @@ pub(crate) struct Conn {
     pub(crate) watch: Watch,
     /// A socket that was made elsewhere, until the backend has it.
     pub(crate) adopts: Option<OwnedFd>,
+    /// Its peer takes no more before we have read what it has to say: a high outbox does not hold reading.
+    pub(crate) reads_on: bool,
 }
 
 impl Conn {
@@ -119,6 +121,7 @@ impl Conn {
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
             adopts: None,
+            reads_on: false,
         }
     }
 

@@ -4,7 +4,7 @@
 //! the handler hears of it in that turn.
 
 use super::{Ctx, Io};
-use crate::conn::{AdoptError, Conn, ConnId, NotAdopted, WriteEnd};
+use crate::conn::{AdoptError, Conn, ConnId, NotAdopted};
 use crate::handler::EventHandler;
 use socket2::{SockRef, Type};
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,12 +48,13 @@ impl<H: EventHandler> Ctx<'_, H> {
         if let Err(error) = checked {
             return Err(NotAdopted { error, socket, state });
         }
-        Ok(self.take_in(socket, state))
+        let conn = Conn { watch: self.io.watch, ..Conn::adopted(socket) };
+        Ok(self.take_in(conn, state))
     }
 
     /// Makes a connection of a socket that was looked at; there is room.
-    pub(super) fn take_in(&mut self, socket: OwnedFd, state: H::Conn) -> ConnId {
-        let id = self.io.take_in(socket);
+    pub(super) fn take_in(&mut self, conn: Conn, state: H::Conn) -> ConnId {
+        let id = self.io.take_in(conn);
         self.parked.push((id, state));
         id
     }
@@ -72,18 +73,10 @@ impl Io {
         Ok(())
     }
 
-    fn take_in(&mut self, socket: OwnedFd) -> ConnId {
-        let conn = Conn { watch: self.watch, ..Conn::adopted(socket) };
+    fn take_in(&mut self, conn: Conn) -> ConnId {
         let Ok(id) = self.conns.insert(conn) else { unreachable!("there is room") };
         self.mark(id);
         id
-    }
-
-    /// Takes no sends on a connection, as if our direction had ended.
-    pub(super) fn seal(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.get_mut(id) {
-            conn.write_end = WriteEnd::Ended;
-        }
     }
 }
 

@@ -5,9 +5,10 @@
 
 use super::{Ctx, Io};
 use crate::child::{ChildCommand, ChildId, ChildKey, Ends, KillError, NotSpawned, SpawnError, Spawned};
-use crate::conn::{AdoptError, ConnId};
+use crate::conn::{AdoptError, Conn, ConnId, WriteEnd};
 use crate::handler::EventHandler;
 use crate::signal::Signal;
+use std::os::fd::OwnedFd;
 
 impl<H: EventHandler> Ctx<'_, H> {
     /// Starts a program. When it has ended, [`on_child`](EventHandler::on_child) is called once with `key`.
@@ -46,19 +47,20 @@ impl<H: EventHandler> Ctx<'_, H> {
         match self.io.spawn(&mut command, key) {
             Ok((child, ends)) => {
                 let (state, stderr_state) = command.take_states();
-                let conn = self.connect_child(ends.stdio.zip(state));
-                let stderr = self.connect_child(ends.stderr.zip(stderr_state));
-                if let Some(id) = stderr {
-                    self.io.seal(id);
-                }
+                let conn = self.connect_child(ends.stdio.zip(state), WriteEnd::Open);
+                let stderr = self.connect_child(ends.stderr.zip(stderr_state), WriteEnd::Ended);
                 Ok(Spawned { child, conn, stderr })
             }
             Err(error) => Err(NotSpawned { error, command }),
         }
     }
 
-    fn connect_child(&mut self, end: Option<(std::os::fd::OwnedFd, H::Conn)>) -> Option<ConnId> {
-        end.map(|(socket, state)| self.take_in(socket, state))
+    /// Makes a connection of our end. A child is no stranger: it gets no deadlines, and one that must get
+    /// rid of its output before it reads on is read whatever waits to be sent.
+    fn connect_child(&mut self, end: Option<(OwnedFd, H::Conn)>, write_end: WriteEnd) -> Option<ConnId> {
+        let (socket, state) = end?;
+        let conn = Conn { write_end, reads_on: true, ..Conn::adopted(socket) };
+        Some(self.take_in(conn, state))
     }
 
     /// Sends a signal to a child. It reaches this child or nobody: never a stranger that has got the

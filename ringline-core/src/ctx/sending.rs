@@ -251,7 +251,7 @@ impl Io {
             return;
         }
         if conn.outbox.raise() {
-            conn.is_held = self.holds_reads;
+            conn.is_held = self.holds_reads && !conn.reads_on;
             if conn.is_held {
                 conn.watch.stop(Deadline::Read);
             }
@@ -286,7 +286,7 @@ impl Io {
         self.shard.pool_waits.add(fresh.into());
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
-            conn.is_held = self.holds_reads;
+            conn.is_held = self.holds_reads && !conn.reads_on;
             if conn.is_held {
                 conn.watch.stop(Deadline::Read);
             }
