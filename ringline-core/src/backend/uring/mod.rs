@@ -33,6 +33,7 @@ use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,6 +190,10 @@ impl Uring {
 impl Backend for Uring {
     fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
         self.descriptors.dial(dial).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        self.descriptors.adopt(socket)
     }
 
     #[inline]
