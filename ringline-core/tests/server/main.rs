@@ -9,6 +9,7 @@ mod rogue;
 mod serving;
 mod starting;
 mod stopping;
+mod unix;
 
 use ringline_core::net::Addr;
 use ringline_core::{

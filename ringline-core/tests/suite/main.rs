@@ -17,6 +17,7 @@ mod ending;
 mod forwarding;
 mod guards;
 mod limits;
+mod options;
 mod panics;
 mod probe;
 mod reading;

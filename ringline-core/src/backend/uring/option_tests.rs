@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::*;
-use crate::net::{Addr, ConnectOptions, Moment, Setting, SocketOptions, UnixAddr};
+use crate::net::{self, Addr, ConnectOptions, ListenOptions, Moment, Setting, SocketOptions, UnixAddr};
 use crate::op::Outcome;
 use io_uring::opcode;
 use io_uring::types::Fixed;
@@ -35,7 +35,7 @@ impl Rig {
         }
     }
 
-    fn accept(&mut self, listener: i32, is_unix: bool) -> (Fd, Option<Box<crate::net::Remote>>) {
+    fn accept(&mut self, listener: i32, is_unix: bool) -> (Fd, Option<Box<net::Remote>>) {
         match self.run(Kind::Accept, Op::Accept { listener, is_unix }) {
             Outcome::Accepted { fd, peer } => (fd, peer),
             outcome => panic!("{outcome:?}"),
@@ -131,11 +131,29 @@ fn options_of_an_open_connection_are_set_on_either_kind_of_descriptor() {
 }
 
 #[test]
+fn accepted_sockets_inherit_what_their_listener_has_but_for_what_is_kept_for_them() {
+    let mut rig = Rig::new(false);
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let options = ListenOptions::default().socket(all());
+        let listener = net::bind_first(&[local.parse().unwrap()], &options).unwrap();
+        let addr = listener.local_addr().ip().unwrap();
+        let _client = TcpStream::connect(addr).unwrap();
+        let (fd, _) = rig.accept(listener.as_fd().as_raw_fd(), false);
+        let socket = rig.look(fd);
+        check(&SockRef::from(&socket), addr.is_ipv4());
+        assert_eq!(listener.accepted().len(), 1);
+        rig.set(fd, listener.accepted()[0].clone()).unwrap();
+        assert_eq!(priority(&socket), 4);
+        assert!(matches!(rig.run(Kind::Close, Op::Close { fd }), Outcome::Done));
+    }
+}
+
+#[test]
 fn options_of_a_connection_to_be_made_are_set_before_it_is() {
     let mut rig = Rig::new(false);
     let to = Addr::from(SocketAddr::from(([127, 0, 0, 1], 9)));
     let options = ConnectOptions::new().socket(all().free_bind(true)).bind(([192, 0, 2, 9], 0));
-    let dial = crate::net::Dial {
+    let dial = net::Dial {
         local: options.local(to.family()).unwrap(),
         settings: options.settings(to.family()).unwrap(),
         addr: to,
@@ -146,7 +164,7 @@ fn options_of_a_connection_to_be_made_are_set_before_it_is() {
     let local = socket.local_addr().unwrap().as_socket().unwrap();
     assert_eq!(local, SocketAddr::from(([192, 0, 2, 9], 0)), "the port is chosen when it connects");
     let refused = SocketOptions::new().congestion("no-such-control");
-    let dial = crate::net::Dial { settings: refused.settings(dial.addr.family(), Moment::Fresh).unwrap(), ..dial };
+    let dial = net::Dial { settings: refused.settings(dial.addr.family(), Moment::Fresh).unwrap(), ..dial };
     assert_eq!(rig.uring.socket(&dial), Err(libc::ENOENT));
     assert!(matches!(rig.run(Kind::Close, Op::Close { fd }), Outcome::Done));
 }
