@@ -11,6 +11,7 @@ mod serving;
 mod signals;
 mod starting;
 mod stopping;
+mod unix;
 
 use ringline_core::net::Addr;
 use ringline_core::{

@@ -19,6 +19,7 @@ mod forwarding;
 mod guards;
 mod limits;
 mod mail;
+mod options;
 mod panics;
 mod probe;
 mod reading;

@@ -11,6 +11,8 @@ mod error;
 mod in_flight;
 mod lift;
 mod lower;
+#[cfg(test)]
+mod option_tests;
 mod parcels;
 mod probe;
 mod ring;
