@@ -221,6 +221,30 @@ fn datagrams_of_all_sizes_come_back_from_where_they_went() {
 }
 
 #[test]
+fn an_answer_comes_from_the_address_that_was_asked() {
+    on_every_kernel(
+        || {
+            let mut desk = Desk::new(ECHO);
+            desk.options = None;
+            desk
+        },
+        |world| {
+            let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+            let port = world.act(|desk, cx| {
+                let socket = cx.bind_udp(any, &UdpOptions::default()).expect("a socket");
+                desk.sockets.push(socket);
+                cx.udp_local_addr(socket).expect("it has just been bound").port()
+            });
+            // The simulated host has one address, the real one a network of them.
+            let is_simulated = world.handler().kernel.is_simulated();
+            let ip = if is_simulated { Ipv4Addr::new(10, 0, 0, 1) } else { Ipv4Addr::new(127, 0, 0, 9) };
+            let to = SocketAddr::from((ip, port));
+            assert_eq!(ask(world, to, b"who are you?"), to);
+        },
+    );
+}
+
+#[test]
 fn many_peers_get_their_own() {
     on_every_kernel(
         || Desk::new(ECHO),

@@ -18,6 +18,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("backend::sim", 3),
     ("backend::uring", 3),
     ("conn", 3),
+    ("udp", 3),
     ("consumed", 4),
     ("ctx", 4),
     ("handler", 4),
@@ -50,7 +51,7 @@ pub(crate) const BACKEND_TRAIT: &str = "Backend";
 pub(crate) const SUBMIT: &str = "push";
 
 /// The modules that may submit.
-pub(crate) const SUBMITTERS: &[&str] = &["worker::flush", "worker::accept", "backend", "testing"];
+pub(crate) const SUBMITTERS: &[&str] = &["worker::flush", "worker::accept", "worker::datagrams", "backend", "testing"];
 
 /// Folders and files below `ringline-core/src` that may hold unsafe code.
 pub(crate) const UNSAFE_ROOMS: &[&str] = &["sys/", "backend/uring/", "buf/guard.rs"];
