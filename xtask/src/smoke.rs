@@ -366,10 +366,7 @@ mod tests {
             address
         };
         assert_eq!(echo_datagrams(serve(0)), Ok(()));
-        assert_eq!(
-            echo_datagrams(serve(1)),
-            Err("datagrams: one of 1 bytes does not come back".to_owned())
-        );
+        assert_eq!(echo_datagrams(serve(1)), Err("datagrams: one of 1 bytes does not come back".to_owned()));
     }
 
     #[test]

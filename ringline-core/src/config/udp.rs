@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn both_knobs_have_limits_and_a_relation() {
-        let config = |buffers, bytes| Config::builder().datagram_buffers(buffers).datagram_bytes(bytes).build();
+        let config =
+            |buffers, bytes| Config::builder().datagram_buffers(buffers).datagram_bytes(bytes).build();
         assert!(config(8, 64).is_ok() && config(16_384, 65_535).is_ok() && config(32_768, 1500).is_ok());
         for (buffers, bytes) in [(4, 1500), (100, 1500), (8, 63), (8, 65_536), (32_768, 65_535)] {
             let error = config(buffers, bytes).unwrap_err().to_string();

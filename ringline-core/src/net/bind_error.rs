@@ -72,7 +72,9 @@ pub enum BindError {
         addr: SocketAddr,
     },
     /// An option was refused, or makes no sense for this address.
-    #[error("cannot bind {addr}: the option {option} was refused ({source}); leave it out or change its value")]
+    #[error(
+        "cannot bind {addr}: the option {option} was refused ({source}); leave it out or change its value"
+    )]
     Option {
         /// The address that was tried.
         addr: SocketAddr,
@@ -82,7 +84,9 @@ pub enum BindError {
         source: io::Error,
     },
     /// The socket could not be connected to its peer.
-    #[error("cannot connect a datagram socket to {peer}: {source}; look at the routes of this host (`ip route`)")]
+    #[error(
+        "cannot connect a datagram socket to {peer}: {source}; look at the routes of this host (`ip route`)"
+    )]
     Connect {
         /// The peer.
         peer: SocketAddr,

@@ -15,10 +15,10 @@ mod udp;
 mod udp_options;
 
 pub(crate) use admission::{Admission, Refusal, Tickets};
-pub use listener::{ListenError, ListenOptions};
-pub(crate) use listener::{Listener, bind_first, resolve};
 pub use bind_error::BindError;
 pub use datagram::{Datagram, Segments};
+pub use listener::{ListenError, ListenOptions};
+pub(crate) use listener::{Listener, bind_first, resolve};
 pub use peer::{ListenerId, Peer};
 pub(crate) use udp::{BindUdp, BoundUdp, KernelSocket, KernelSockets, any_for};
 pub use udp_options::UdpOptions;

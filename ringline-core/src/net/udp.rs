@@ -54,7 +54,8 @@ pub(crate) struct KernelSocket {
 impl KernelSocket {
     pub(crate) fn bind(addr: SocketAddr, options: &UdpOptions) -> Result<Self, BindError> {
         let other = |source| BindError::from_kernel(addr, source);
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP)).map_err(other)?;
+        let socket =
+            Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP)).map_err(other)?;
         for (option, set) in settings(addr, options) {
             set(&socket, options).map_err(|source| BindError::Option { addr, option, source })?;
         }
@@ -115,9 +116,10 @@ fn settings(addr: SocketAddr, options: &UdpOptions) -> Vec<Setting> {
         (options.receive_buffer_bytes.is_some(), ("receive_buffer_bytes", set_receive_buffer)),
         (options.send_buffer_bytes.is_some(), ("send_buffer_bytes", set_send_buffer)),
         (true, ("drops", |socket, _| set_int(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1))),
-        (options.timestamps, ("timestamps", |socket, _| {
-            set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
-        })),
+        (
+            options.timestamps,
+            ("timestamps", |socket, _| set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)),
+        ),
         (options.gro, ("gro", |socket, _| set_int(socket, libc::SOL_UDP, libc::UDP_GRO, 1))),
         (wants_local_address(addr, options), ("local_address", set_local_address)),
         (options.tos, ("tos", set_tos)),
@@ -131,7 +133,7 @@ fn settings(addr: SocketAddr, options: &UdpOptions) -> Vec<Setting> {
 
 /// Whether the kernel is asked where each datagram went to.
 fn wants_local_address(addr: SocketAddr, options: &UdpOptions) -> bool {
-    options.local_address.unwrap_or(addr.ip().is_unspecified() && options.peer.is_none())
+    options.local_address.unwrap_or_else(|| addr.ip().is_unspecified() && options.peer.is_none())
 }
 
 fn set_int(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
@@ -190,6 +192,10 @@ fn set_multicast_loop(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
 
 /// The address that stands for all of the same family, with a port of the kernel's choice.
 pub(crate) fn any_for(peer: SocketAddr) -> SocketAddr {
-    let ip = if peer.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let ip = if peer.is_ipv4() {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
     (ip, 0).into()
 }

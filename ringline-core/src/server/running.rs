@@ -59,7 +59,12 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, udp_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
+    pub(super) fn new(
+        handles: Vec<Handle>,
+        local_addrs: Vec<SocketAddr>,
+        udp_addrs: Vec<SocketAddr>,
+        ready: Vec<Ready>,
+    ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         Self { handles, local_addrs, udp_addrs, metrics, capabilities }

@@ -8,7 +8,7 @@ mod error;
 mod id;
 mod row;
 
-pub use error::{Undelivered, UdpClosed, UdpError, UdpSendError};
+pub use error::{UdpClosed, UdpError, UdpSendError, Undelivered};
 pub use id::UdpId;
 
 pub(crate) use row::{Row, Sending};
@@ -71,7 +71,11 @@ impl Sockets {
     }
 
     /// Takes a socket over.
-    pub(crate) fn adopt(&mut self, socket: Box<dyn BoundUdp>, options: &UdpOptions) -> Result<UdpId, BindError> {
+    pub(crate) fn adopt(
+        &mut self,
+        socket: Box<dyn BoundUdp>,
+        options: &UdpOptions,
+    ) -> Result<UdpId, BindError> {
         let addr = socket.local_addr();
         let full = BindError::TooManySockets { addr, limit: SOCKETS_MAX };
         let id = self.rows.insert(Row::new(socket, options)).map_err(|_| full)?;

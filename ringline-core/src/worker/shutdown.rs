@@ -42,7 +42,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether the worker has been asked to end and nothing of it is left with the kernel.
     pub(crate) fn is_done(&self) -> bool {
-        self.shutdown.is_running && self.io.conns.live() == 0 && self.acceptor.is_at_rest() && self.io.udp.live() == 0
+        self.shutdown.is_running
+            && self.io.conns.live() == 0
+            && self.acceptor.is_at_rest()
+            && self.io.udp.live() == 0
     }
 
     /// Whether a panic wants the worker to stop.
@@ -52,7 +55,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether nothing but the kernel keeps the worker busy: no list is waiting to be worked off.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.prompt && self.io.dirty.is_empty() && self.io.due.is_empty() && !self.has_accept_work() && !self.io.udp.has_work()
+        !self.prompt
+            && self.io.dirty.is_empty()
+            && self.io.due.is_empty()
+            && !self.has_accept_work()
+            && !self.io.udp.has_work()
     }
 
     /// Panics unless a worker that is done has let go of everything.

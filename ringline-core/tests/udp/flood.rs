@@ -26,7 +26,8 @@ fn worker_time() -> Duration {
             let stat = std::fs::read_to_string(task.join("stat")).expect("a thread has numbers");
             // What follows the name begins with field 3; times are fields 14 and 15.
             let rest = stat.rsplit_once(')').expect("a name in brackets").1;
-            let field = |at: usize| rest.split_whitespace().nth(at - 3).and_then(|text| text.parse::<u64>().ok());
+            let field =
+                |at: usize| rest.split_whitespace().nth(at - 3).and_then(|text| text.parse::<u64>().ok());
             field(14).zip(field(15)).map_or(0, |(user, system)| user + system)
         })
         .sum();
@@ -38,9 +39,9 @@ fn worker_time() -> Duration {
 fn drops_of(socket: &UdpSocket) -> u64 {
     let port = format!(":{:04X}", socket.local_addr().expect("an address").port());
     let table = std::fs::read_to_string("/proc/net/udp").expect("a list of sockets");
-    let line = table.lines().find(|line| {
-        line.split_whitespace().nth(1).is_some_and(|address| address.ends_with(&port))
-    });
+    let line = table
+        .lines()
+        .find(|line| line.split_whitespace().nth(1).is_some_and(|address| address.ends_with(&port)));
     let drops = line.and_then(|line| line.split_whitespace().last()).expect("our socket is in the list");
     drops.parse().expect("a number")
 }
@@ -160,19 +161,19 @@ fn loss_is_counted_to_the_last_datagram() {
     }
     while take(&mut received) {}
     let elapsed = began.elapsed();
-    let lost_here = drops_of(&client);
+    let lost_back = drops_of(&client);
     let counts = stop(running);
     while take(&mut received) {}
-    let lost_there = counts.udp_dropped_by_kernel;
+    let lost_out = counts.udp_dropped_by_kernel;
     println!(
-        "{sent} datagrams in {elapsed:.1?}: {received} came back, {lost_there} were dropped on the way there, \
-         {lost_here} on the way back, {} receives found no buffer",
+        "{sent} datagrams in {elapsed:.1?}: {received} came back, {lost_out} were dropped on the way there, \
+         {lost_back} on the way back, {} receives found no buffer",
         counts.udp_buffers_empty
     );
-    assert_eq!(counts.udp_received + lost_there, sent, "{counts}");
+    assert_eq!(counts.udp_received + lost_out, sent, "{counts}");
     assert_eq!(counts.udp_sent, counts.udp_received, "{counts}");
-    assert_eq!(received + lost_here, counts.udp_sent, "{counts}");
-    assert!(lost_there + lost_here < sent / 2, "most came back");
+    assert_eq!(received + lost_back, counts.udp_sent, "{counts}");
+    assert!(lost_out + lost_back < sent / 2, "most came back");
 }
 
 #[test]
@@ -183,7 +184,7 @@ fn a_server_without_datagram_sockets_has_no_buffers_for_them() {
         status.split_whitespace().next().and_then(|pages| pages.parse::<usize>().ok()).expect("a number")
     };
     let launch = |bind: bool| {
-        let config = Config::builder().workers(1).pin(false).datagram_buffers(8192);
+        let config = Config::builder().workers(1).pin(false).datagram_buffers(1024);
         let mut server = server(config).listen(LOCAL).unwrap();
         if bind {
             server = server.bind_udp(LOCAL, &UdpOptions::default()).unwrap();
@@ -201,7 +202,7 @@ fn a_server_without_datagram_sockets_has_no_buffers_for_them() {
     let with = launch(true);
     // The memory is only reserved, so it shows in the size of the process alone.
     let grown = (resident() - before) * 4096;
-    assert!(grown > 500 << 20, "{grown} bytes");
+    assert!(grown > 60 << 20, "{grown} bytes");
     drop(with);
     drop(without);
 }

@@ -51,7 +51,8 @@ pub(crate) const BACKEND_TRAIT: &str = "Backend";
 pub(crate) const SUBMIT: &str = "push";
 
 /// The modules that may submit.
-pub(crate) const SUBMITTERS: &[&str] = &["worker::flush", "worker::accept", "worker::datagrams", "backend", "testing"];
+pub(crate) const SUBMITTERS: &[&str] =
+    &["worker::flush", "worker::accept", "worker::datagrams", "backend", "testing"];
 
 /// Folders and files below `ringline-core/src` that may hold unsafe code.
 pub(crate) const UNSAFE_ROOMS: &[&str] = &["sys/", "backend/uring/", "buf/guard.rs"];

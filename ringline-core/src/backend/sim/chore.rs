@@ -131,7 +131,10 @@ impl Sim {
             self.post_error(user_data, libc::ENOENT);
             return;
         };
-        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::RecvDatagrams | Role::SendDatagram) {
+        if !matches!(
+            flight.role,
+            Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::RecvDatagrams | Role::SendDatagram
+        ) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
             self.doom(target, flight);

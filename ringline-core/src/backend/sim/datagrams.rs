@@ -222,7 +222,8 @@ impl Sim {
             let jumps = self.dice.strikes(Fault::DatagramOvertakes);
             let mut ports = self.datagrams.ports.borrow_mut();
             let reaches = |port: &Port| {
-                let fits = port.local == to || port.local.ip().is_unspecified() && port.local.port() == to.port();
+                let fits =
+                    port.local == to || port.local.ip().is_unspecified() && port.local.port() == to.port();
                 fits && port.options.peer.is_none_or(|peer| peer == from)
             };
             let Some(port) = ports.open.values_mut().find(|port| reaches(port)) else { return };
@@ -301,7 +302,9 @@ impl Sim {
             return true;
         }
         let mut ports = self.datagrams.ports.borrow_mut();
-        let Some(port) = ports.open.values_mut().find(|port| port.receive == Some(target)) else { return false };
+        let Some(port) = ports.open.values_mut().find(|port| port.receive == Some(target)) else {
+            return false;
+        };
         port.receive = None;
         drop(ports);
         let more = self.dice.strikes(Fault::CancelledWithMore);
@@ -391,7 +394,8 @@ impl Sim {
         }
         let Some(arrived) = port.queue.pop_front() else { return false };
         let facts = facts_of(port, &arrived);
-        let mut bytes = VecDeque::from(arrival::encode(&facts, &arrived.bytes, buffers.room().unwrap_or(0) as usize));
+        let mut bytes =
+            VecDeque::from(arrival::encode(&facts, &arrived.bytes, buffers.room().unwrap_or(0) as usize));
         let len = bytes.len() as u32;
         let lease = buffers.fill(&mut bytes, len, false);
         drop(ports);
@@ -408,7 +412,7 @@ impl Sim {
 
 fn facts_of(port: &Port, arrived: &Arrived) -> Facts {
     let local = if port.local.ip().is_unspecified() { SERVER.into() } else { port.local.ip() };
-    let knows = port.options.local_address.unwrap_or(port.local.ip().is_unspecified());
+    let knows = port.options.local_address.unwrap_or_else(|| port.local.ip().is_unspecified());
     Facts {
         from: arrived.from,
         full_len: arrived.bytes.len(),

@@ -174,8 +174,7 @@ fn every_mix_of_faults_is_survived_and_every_fault_happens() {
         Fault::DatagramOvertakes,
         Fault::DatagramFails,
     ];
-    for (count, fault) in struck.into_iter().zip(Fault::ALL).filter(|(_, fault)| !of_others.contains(fault))
-    {
+    for (count, fault) in struck.into_iter().zip(Fault::ALL).filter(|(_, fault)| !of_others.contains(fault)) {
         assert!(count > 0, "{fault:?} never happened");
     }
     assert!(overflows > 0 && starved > 0);
