@@ -17,7 +17,7 @@ pub(crate) type OnDatagram = fn(&mut Desk, &mut Cx<'_>, UdpId, Datagram<'_>);
 pub(crate) struct Desk {
     pub(crate) kernel: Kernel,
     pub(crate) on_datagram: OnDatagram,
-    pub(crate) on_timer: fn(&mut Desk, &mut Cx<'_>),
+    pub(crate) on_timer: fn(&mut Self, &mut Cx<'_>),
     /// What is bound in `on_start`.
     pub(crate) options: Option<UdpOptions>,
     pub(crate) sockets: Vec<UdpId>,
