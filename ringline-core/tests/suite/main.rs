@@ -13,6 +13,7 @@ mod chains;
 mod connecting;
 mod datagrams;
 mod deadlines;
+mod desk;
 mod echo;
 mod ending;
 mod forwarding;

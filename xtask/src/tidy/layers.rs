@@ -20,6 +20,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("child", 3),
     ("backend::uring", 3),
     ("conn", 3),
+    ("udp", 3),
     ("consumed", 4),
     ("ctx", 4),
     ("handler", 4),
@@ -53,7 +54,7 @@ pub(crate) const SUBMIT: &str = "push";
 
 /// The modules that may submit.
 pub(crate) const SUBMITTERS: &[&str] =
-    &["worker::flush", "worker::accept", "worker::children", "backend", "testing"];
+    &["worker::flush", "worker::accept", "worker::children", "worker::datagrams", "backend", "testing"];
 
 /// Folders and files below `ringline-core/src` that may hold unsafe code.
 pub(crate) const UNSAFE_ROOMS: &[&str] = &["sys/", "backend/uring/", "buf/guard.rs"];

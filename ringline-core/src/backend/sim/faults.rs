@@ -322,6 +322,7 @@ impl fmt::Debug for Faults {
             .field("receive_window_bytes", &self.receive_window_bytes)
             .field("receive_buffers", &self.receive_buffers)
             .field("receive_buffer_bytes", &self.receive_buffer_bytes)
+            .field("datagram_bytes", &self.datagram_bytes)
             .field("short_receive_bytes", &self.short_receive_bytes)
             .field("submission_entries", &self.submission_entries)
             .field("completion_entries", &self.completion_entries)
