@@ -5,6 +5,7 @@
 
 mod admitting;
 mod connecting;
+mod mailing;
 mod rogue;
 mod serving;
 mod starting;
