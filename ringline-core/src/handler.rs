@@ -3,7 +3,9 @@
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
+use crate::job::{JobFailed, JobKey, ResolveError};
 use crate::net::Peer;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// The answer to [`on_accept`](EventHandler::on_accept).
@@ -140,6 +142,30 @@ pub trait EventHandler: Sized {
     /// What was posted before a worker begins to shut down is delivered before
     /// [`on_shutdown`](Self::on_shutdown). What is posted later may not be.
     fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: Self::Message) {}
+
+    /// The answer to [`run_blocking`](Ctx::run_blocking): what the job returned, or why it did not. Comes
+    /// when messages do, 256 at most in a turn.
+    fn on_job(&mut self, cx: &mut Ctx<'_, Self>, key: JobKey, result: Result<Self::Message, JobFailed>) {}
+
+    /// The answer to [`run_blocking_for`](Ctx::run_blocking_for), as long as the connection is open.
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        key: JobKey,
+        result: Result<Self::Message, JobFailed>,
+    ) {
+    }
+
+    /// The answer to [`resolve`](Ctx::resolve): at least one address, or why there is none.
+    fn on_resolved(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        key: JobKey,
+        result: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+    }
 
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.

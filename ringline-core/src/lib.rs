@@ -58,6 +58,7 @@ mod conn;
 mod consumed;
 mod ctx;
 mod handler;
+mod job;
 mod mail;
 pub mod metrics;
 pub mod net;
@@ -79,6 +80,7 @@ pub use conn::{
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
+pub use job::{JobError, JobFailed, JobId, JobKey, JobRejected, ResolveError};
 pub use mail::{BroadcastError, Mailbox, PostError};
 pub use net::{ListenError, ListenOptions, ListenerId, Peer};
 pub use server::{LaunchError, RunError, Running, Server};

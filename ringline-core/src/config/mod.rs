@@ -63,6 +63,10 @@ pub struct Config {
     connections_max: Option<usize>,
     connections_per_address: Option<u32>,
     mailbox_messages: usize,
+    blocking_threads: usize,
+    blocking_queue: usize,
+    resolve_threads: usize,
+    resolve_queue: usize,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -114,6 +118,10 @@ impl Default for Config {
             connections_max: None,
             connections_per_address: None,
             mailbox_messages: 4096,
+            blocking_threads: 4,
+            blocking_queue: 1024,
+            resolve_threads: 2,
+            resolve_queue: 256,
         }
     }
 }
@@ -220,6 +228,22 @@ impl Config {
     pub(crate) fn mailbox_messages(&self) -> usize {
         self.mailbox_messages
     }
+
+    pub(crate) fn blocking_threads(&self) -> usize {
+        self.blocking_threads
+    }
+
+    pub(crate) fn blocking_queue(&self) -> usize {
+        self.blocking_queue
+    }
+
+    pub(crate) fn resolve_threads(&self) -> usize {
+        self.resolve_threads
+    }
+
+    pub(crate) fn resolve_queue(&self) -> usize {
+        self.resolve_queue
+    }
 }
 
 impl Display for Config {
@@ -252,6 +276,10 @@ impl Display for Config {
             connections_max,
             connections_per_address,
             mailbox_messages,
+            blocking_threads,
+            blocking_queue,
+            resolve_threads,
+            resolve_queue,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -286,7 +314,9 @@ impl Display for Config {
             Some(connections) => write!(f, " connections_per_address={connections}"),
             None => write!(f, " connections_per_address=none"),
         }?;
-        write!(f, " mailbox_messages={mailbox_messages}")
+        write!(f, " mailbox_messages={mailbox_messages} blocking_threads={blocking_threads}")?;
+        write!(f, " blocking_queue={blocking_queue} resolve_threads={resolve_threads}")?;
+        write!(f, " resolve_queue={resolve_queue}")
     }
 }
 
@@ -309,7 +339,8 @@ mod tests {
              deadlines.first_byte=none deadlines.idle=none \
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
-             connections_max=none connections_per_address=none mailbox_messages=4096"
+             connections_max=none connections_per_address=none mailbox_messages=4096 \
+             blocking_threads=4 blocking_queue=1024 resolve_threads=2 resolve_queue=256"
         );
     }
 
@@ -342,6 +373,10 @@ mod tests {
             .connections_max(15)
             .connections_per_address(14)
             .mailbox_messages(16)
+            .blocking_threads(17)
+            .blocking_queue(18)
+            .resolve_threads(19)
+            .resolve_queue(20)
             .build()
             .unwrap();
         assert_eq!(
@@ -353,7 +388,8 @@ mod tests {
              connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
-             connections_per_address=14 mailbox_messages=16"
+             connections_per_address=14 mailbox_messages=16 blocking_threads=17 \
+             blocking_queue=18 resolve_threads=19 resolve_queue=20"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());

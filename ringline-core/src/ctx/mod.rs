@@ -12,6 +12,7 @@ mod io;
 mod parts;
 mod posting;
 mod sending;
+mod working;
 
 pub use chain::Chain;
 pub use parts::Parts;

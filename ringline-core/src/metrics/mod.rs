@@ -124,6 +124,16 @@ macro_rules! metric_table {
                 "Times a worker that slept was woken because something was posted to it.";
             mailbox_full: Counter = "ringline/mailbox/full",
                 "Messages that were not posted because too many waited for the worker.";
+            jobs: Counter = "ringline/jobs",
+                "Jobs and names that were given to other threads.";
+            jobs_rejected: Counter = "ringline/jobs/rejected",
+                "Jobs and names that were not accepted.";
+            jobs_panicked: Counter = "ringline/jobs/panicked",
+                "Jobs that panicked.";
+            jobs_dropped: Counter = "ringline/jobs/dropped",
+                "Jobs that were cancelled or whose connection was over before the answer.";
+            jobs_active: Gauge = "ringline/jobs/active",
+                "Jobs and names that were accepted and not answered.";
         }
     };
 }

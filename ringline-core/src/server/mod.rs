@@ -14,6 +14,7 @@ use crate::backend::uring::{Capabilities, Setup};
 use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
+use crate::job::Pools;
 use crate::mail::Waker;
 use crate::metrics::ShardReader;
 use crate::net::{self, ListenError, ListenOptions, Listener, topology};
@@ -112,7 +113,7 @@ impl Server {
         let factory = Arc::new(factory);
         let wakes = wakes(seats.len())?;
         let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
-        let shared = Shared::new(wakers, &self.config);
+        let shared = Shared::new(wakers, self.pools()?, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();
@@ -139,6 +140,7 @@ impl Server {
                 for handle in handles {
                     let _ = handle.thread.join();
                 }
+                shared.pools.close();
                 return Err(error);
             }
         };
@@ -146,7 +148,7 @@ impl Server {
             let _ = start.send(());
         }
         let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready, shared.mailbox))
+        Ok(Running::new(handles, local_addrs, ready, shared))
     }
 
     fn spawn<H, F>(
@@ -184,9 +186,16 @@ impl Server {
         Ok((Handle { thread, wake, command, finished }, start))
     }
 
+    /// Threads for what blocks; they inherit the place of the worker that starts them, and are not to
+    /// stay there.
+    fn pools(&self) -> Result<Pools, LaunchError> {
+        let cpus = if self.config.pins() { Some(allowed_cpus()?) } else { None };
+        Ok(Pools::new(&self.config, cpus))
+    }
+
     /// Who sits where.
     fn seats(&self) -> Result<Vec<Seat>, LaunchError> {
-        let allowed = affinity::allowed_cpus().map_err(|source| LaunchError::Cpus { source })?;
+        let allowed = allowed_cpus()?;
         let root = Path::new(topology::CPU_ROOT);
         let workers =
             self.config.workers().unwrap_or_else(|| topology::physical_cores(&allowed, root).len().max(1));
@@ -210,6 +219,10 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+fn allowed_cpus() -> Result<Vec<usize>, LaunchError> {
+    affinity::allowed_cpus().map_err(|source| LaunchError::Cpus { source })
 }
 
 /// What wakes each worker.

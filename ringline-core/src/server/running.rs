@@ -2,10 +2,12 @@
 
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
+use crate::job::Pools;
 use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
 use crate::signal::ShutdownSignal;
 use crate::sys::EventFd;
+use crate::worker::Shared;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +59,7 @@ pub struct Running<M = ()> {
     metrics: Metrics,
     capabilities: Capabilities,
     mailbox: Mailbox<M>,
+    pools: Pools,
 }
 
 impl<M> Running<M> {
@@ -64,11 +67,12 @@ impl<M> Running<M> {
         handles: Vec<Handle>,
         local_addrs: Vec<SocketAddr>,
         ready: Vec<Ready>,
-        mailbox: Mailbox<M>,
+        shared: Shared<M>,
     ) -> Self {
+        let Shared { mailbox, pools, .. } = shared;
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
-        Self { handles, local_addrs, metrics, capabilities, mailbox }
+        Self { handles, local_addrs, metrics, capabilities, mailbox, pools }
     }
 
     /// The addresses the server listens on, in the order in which they were added. Port 0 has
@@ -168,7 +172,7 @@ impl<M> Running<M> {
     pub fn join(mut self) -> Result<(), RunError> {
         let handles = std::mem::take(&mut self.handles);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, None));
-        first_error(ends)
+        first_error(ends).and(self.end_jobs(Instant::now()))
     }
 
     fn tell_all(&self, command: Command) {
@@ -187,7 +191,16 @@ impl<M> Running<M> {
         }
         let until = Some(deadline + GRACE);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, until));
-        first_error(ends)
+        first_error(ends).and(self.end_jobs(deadline))
+    }
+
+    /// Ends the threads for what blocks, but for those whose job does not return by then.
+    fn end_jobs(&self, deadline: Instant) -> Result<(), RunError> {
+        self.pools.close();
+        match self.pools.wait(deadline) {
+            0 => Ok(()),
+            jobs => Err(RunError::JobsLeft { jobs }),
+        }
     }
 }
 

@@ -44,6 +44,7 @@
 mod dialing;
 mod loopback;
 mod posting;
+mod working;
 
 pub use crate::backend::sim::{Fault, Faults};
 
@@ -53,6 +54,7 @@ use crate::backend::uring::{RingError, Setup, Uring};
 use crate::config::Config;
 use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
+use crate::job::Pools;
 use crate::mail::{Mailbox, Waker};
 use crate::metrics::{self, Metrics, Snapshot};
 use crate::net::{self, ListenError, ListenOptions, ListenerId};
@@ -112,6 +114,7 @@ macro_rules! on_worker {
 pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
     mailbox: Mailbox<H::Message>,
+    pools: Pools,
     metrics: Metrics,
     turns: u64,
 }
@@ -128,13 +131,15 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let shared = Shared::new(vec![Waker::noted()], config);
+        let pools = Pools::for_test(config, true);
+        let shared = Shared::new(vec![Waker::noted()], pools.clone(), config);
         let mailbox = shared.mailbox.clone();
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             mailbox,
+            pools,
             metrics,
             turns: 0,
         };
@@ -170,7 +175,8 @@ impl<H: EventHandler> World<H> {
 
     fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
         let wake = Arc::new(EventFd::new()?);
-        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], config);
+        let pools = Pools::for_test(config, false);
+        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], pools.clone(), config);
         let mailbox = shared.mailbox.clone();
         let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
@@ -182,7 +188,7 @@ impl<H: EventHandler> World<H> {
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
         let kernel = Kernel::Real { worker: Box::new(worker), peers };
-        let mut world = Self { kernel, mailbox, metrics, turns: 0 };
+        let mut world = Self { kernel, mailbox, pools, metrics, turns: 0 };
         world.start();
         Ok(world)
     }
@@ -207,7 +213,10 @@ impl<H: EventHandler> World<H> {
             }
             let over = match &mut self.kernel {
                 Kernel::Simulated { worker, .. } => {
-                    worker.backend.is_idle() && worker.is_waiting() && !worker.has_mail()
+                    worker.backend.is_idle()
+                        && worker.is_waiting()
+                        && !worker.has_mail()
+                        && !self.pools.has_runnable()
                 }
                 Kernel::Real { .. } => Instant::now() > until,
             };
@@ -428,6 +437,7 @@ impl<H: EventHandler> World<H> {
         let ended = self.run_until(|world| world.is_done());
         assert!(ended, "the worker does not end");
         self.audit();
+        self.pools.close();
         match self.kernel {
             Kernel::Simulated { worker, .. } => worker.into_handler(),
             Kernel::Real { worker, .. } => worker.into_handler(),
@@ -452,6 +462,7 @@ impl<H: EventHandler> World<H> {
 
     fn turn_for(&mut self, at_most: Option<Duration>) {
         self.turns += 1;
+        self.run_jobs();
         self.ring();
         let real = at_most.map_or(REAL_WAIT, |at_most| at_most.min(REAL_WAIT));
         let turned = match &mut self.kernel {

@@ -10,6 +10,7 @@ mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
+mod jobs;
 mod mail;
 mod shared;
 mod shutdown;
@@ -22,6 +23,7 @@ use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
 use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
+use crate::job::Jobs;
 use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
@@ -69,7 +71,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         shared: Shared<H::Message>,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
-        let Shared { balance, mailbox } = shared;
+        let Shared { balance, mailbox, pools } = shared;
+        let bell = Arc::clone(mailbox.bell(seat.worker));
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
         Ok(Self {
@@ -77,9 +80,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
-            sleeper: Sleeper::new(Arc::clone(mailbox.bell(seat.worker))),
+            sleeper: Sleeper::new(Arc::clone(&bell)),
             letters: Letters::new(mailbox.clone(), seat.worker),
-            desk: Desk::new(mailbox),
+            desk: Desk::new(mailbox, Jobs::new(pools, bell, seat.worker)),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),

@@ -33,6 +33,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.acceptor.stop();
         self.empty_mailbox();
         self.shutdown_handler(deadline);
+        self.desk.jobs.cancel_waiting();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.close(id, CloseReason::Shutdown);
@@ -42,7 +43,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether the worker has been asked to end and nothing of it is left with the kernel.
     pub(crate) fn is_done(&self) -> bool {
-        self.shutdown.is_running && self.io.conns.live() == 0 && self.acceptor.is_at_rest()
+        self.shutdown.is_running
+            && self.io.conns.live() == 0
+            && self.acceptor.is_at_rest()
+            && self.desk.jobs.in_flight() == 0
     }
 
     /// Whether a panic wants the worker to stop.
@@ -63,6 +67,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert_eq!(self.io.pool.lent(), 0, "every block, parcel and receive buffer is home");
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
+        assert_eq!(self.desk.jobs.in_flight(), 0, "every job was answered");
         assert!(self.io.due.is_empty(), "nothing is due");
         assert!(self.io.tickets.are_all_back(), "no connection is counted any more");
     }
@@ -83,5 +88,6 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.io.terminate(id, CloseReason::ShutdownDeadline);
             }
         }
+        self.desk.jobs.cancel_all();
     }
 }

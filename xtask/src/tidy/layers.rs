@@ -19,6 +19,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("backend::sim", 3),
     ("backend::uring", 3),
     ("conn", 3),
+    ("job", 3),
     ("consumed", 4),
     ("ctx", 4),
     ("handler", 4),
