@@ -10,6 +10,7 @@ mod rogue;
 mod serving;
 mod starting;
 mod stopping;
+mod working;
 
 use ringline_core::{
     Admit, CloseReason, Config, ConfigBuilder, ConnId, Consumed, Ctx, EventHandler, Peer, Running, Seat,
