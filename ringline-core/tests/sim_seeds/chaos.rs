@@ -1,11 +1,12 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
 use crate::dice::{self, Dice};
+use crate::errands::Errands;
 use crate::limits::{Choice, Had};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
-    SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, JobFailed, JobKey,
+    NotConnected, Peer, ResolveError, SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -85,6 +86,7 @@ pub(crate) struct Chaos {
     /// Whether reading is to stop while an outbox is high.
     pub(crate) holds_reads: bool,
     started: Option<Instant>,
+    pub(crate) errands: Errands,
 }
 
 impl Chaos {
@@ -107,6 +109,7 @@ impl Chaos {
             is_paused: false,
             holds_reads,
             started: None,
+            errands: Errands::default(),
         }
     }
 
@@ -206,7 +209,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(42) {
+            match self.dice.below(45) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -231,6 +234,7 @@ impl Chaos {
                     self.is_paused = true;
                 }
                 40 => self.set_deadlines(cx, id),
+                41..44 => self.run_errand(cx, id),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -282,7 +286,7 @@ impl Chaos {
 
 impl EventHandler for Chaos {
     type Conn = Badge;
-    type Message = ();
+    type Message = u64;
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());
@@ -413,10 +417,46 @@ impl EventHandler for Chaos {
             self.armed.remove(&key);
             assert!(!cx.cancel_timer(timer), "timers end with their connection");
         }
+        self.errands.forget(id);
         assert!(!cx.is_open(id));
         account.reason = Some(reason);
         self.closed.push(account);
         self.meddle(cx, Some(id));
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: u64) {
+        self.take_message(message);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_job(&mut self, cx: &mut Ctx<'_, Self>, key: JobKey, result: Result<u64, JobFailed>) {
+        self.take_answer(None, key, result);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Badge,
+        key: JobKey,
+        result: Result<u64, JobFailed>,
+    ) {
+        assert_eq!(Some(id), conn.get());
+        assert!(cx.is_open(id), "the jobs of a connection end with it");
+        self.take_answer(Some(id), key, result);
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_resolved(
+        &mut self,
+        _: &mut Ctx<'_, Self>,
+        key: JobKey,
+        result: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+        self.take_names(key, result);
     }
 
     fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, _: Tick) {
@@ -428,8 +468,8 @@ impl EventHandler for Chaos {
     }
 
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
+        self.is_ending = true;
         let id = self.any_id();
         self.meddle(cx, id);
-        self.is_ending = true;
     }
 }

@@ -5,6 +5,7 @@
 
 mod chaos;
 mod dice;
+mod errands;
 mod limits;
 mod run;
 mod sending;
