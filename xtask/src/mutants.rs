@@ -8,6 +8,7 @@ mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod mail;
 mod send;
 mod state;
 mod suite;
@@ -148,7 +149,12 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
     let early = state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS);
-    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS).chain(dial::MUTANTS)
+    early
+        .chain(edge::MUTANTS)
+        .chain(admit::MUTANTS)
+        .chain(send::MUTANTS)
+        .chain(dial::MUTANTS)
+        .chain(mail::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

@@ -84,11 +84,8 @@ impl<H: EventHandler> Ctx<'_, H> {
 
     fn count(&self, is_accepted: bool) {
         let shard = &self.io.shard;
-        if is_accepted {
-            shard.jobs.increment()
-        } else {
-            shard.jobs_rejected.increment()
-        }
+        let counter = if is_accepted { &shard.jobs } else { &shard.jobs_rejected };
+        counter.increment();
         shard.jobs_active.set(self.desk.jobs.in_flight() as i64);
     }
 }

@@ -144,7 +144,9 @@ impl<M: Send + 'static> Jobs<M> {
     /// Cancels everything.
     pub(crate) fn cancel_all(&mut self) {
         let ids: Vec<_> = self.rows.keys().copied().collect();
-        ids.into_iter().for_each(|id| _ = self.cancel(id));
+        for id in ids {
+            self.cancel(id);
+        }
     }
 
     /// Whether any job is tied to a connection.
@@ -267,8 +269,8 @@ fn text_of(payload: Box<dyn Any + Send>) -> String {
     text
 }
 
-/// The drop of a message may panic.
-fn discard<M>(answer: Answer<M>) {
+/// Drops an answer that nobody waits for any more. The drop of a message may panic.
+pub(crate) fn discard<M>(answer: Answer<M>) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(answer))) {
         drop_carefully(payload);
     }

@@ -13,5 +13,5 @@ mod pools;
 pub use error::{JobError, JobFailed, JobId, JobKey, JobRejected};
 pub use names::ResolveError;
 
-pub(crate) use jobs::{Answer, Jobs, Owner};
+pub(crate) use jobs::{Answer, Jobs, Owner, discard};
 pub(crate) use pools::Pools;

@@ -124,10 +124,10 @@ impl Pool {
         let is_full = state.queue.len() >= inner.plan.queue + free;
         if state.queue.len() >= free && alive < inner.plan.threads && !inner.plan.by_hand {
             match self.start(&mut state) {
-                Ok(()) => {}
                 Err(errno) if alive == 0 => return Err(Refusal::NoThread { errno }),
                 Err(_) if is_full => return Err(full),
-                Err(_) => {}
+                // It waits for one of the threads that there are.
+                Ok(()) | Err(_) => {}
             }
         } else if is_full {
             return Err(full);
@@ -181,7 +181,9 @@ impl Pool {
         let left = std::mem::take(&mut state.queue);
         drop(state);
         self.inner.work.notify_all();
-        left.into_iter().for_each(|task| discard(task.work));
+        for task in left {
+            discard(task.work);
+        }
     }
 
     /// Waits for the threads of a closed pool, and for tasks that run, until `until`; says how many are

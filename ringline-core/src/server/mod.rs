@@ -111,15 +111,15 @@ impl Server {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
         let factory = Arc::new(factory);
-        let wakes = wakes(seats.len())?;
-        let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
-        let shared = Shared::new(wakers, self.pools()?, &self.config);
+        let events = events(seats.len())?;
+        let wakers = events.iter().map(|event| Waker::Event(Arc::clone(event))).collect();
+        let common = Shared::new(wakers, self.pools()?, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut spawned = Ok(());
-        for (seat, wake) in seats.into_iter().zip(wakes) {
-            match self.spawn(seat, wake, shared.of(seat.worker), &report, Arc::clone(&factory)) {
+        for (seat, wake) in seats.into_iter().zip(events) {
+            match self.spawn(seat, wake, common.of(seat.worker), &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -140,7 +140,7 @@ impl Server {
                 for handle in handles {
                     let _ = handle.thread.join();
                 }
-                shared.pools.close();
+                common.pools.close();
                 return Err(error);
             }
         };
@@ -148,14 +148,14 @@ impl Server {
             let _ = start.send(());
         }
         let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready, shared))
+        Ok(Running::new(handles, local_addrs, ready, common))
     }
 
     fn spawn<H, F>(
         &self,
         seat: Seat,
         wake: Arc<EventFd>,
-        shared: Shared<H::Message>,
+        common: Shared<H::Message>,
         report: &Sender<Report>,
         factory: Arc<F>,
     ) -> Result<(Handle, Sender<()>), LaunchError>
@@ -172,7 +172,7 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
-            shared,
+            common,
             wake: Arc::clone(&wake),
             report: report.clone(),
             started,
@@ -226,12 +226,12 @@ fn allowed_cpus() -> Result<Vec<usize>, LaunchError> {
 }
 
 /// What wakes each worker.
-fn wakes(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
-    let wake = |worker| match EventFd::new() {
-        Ok(wake) => Ok(Arc::new(wake)),
+fn events(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
+    let event = |worker| match EventFd::new() {
+        Ok(event) => Ok(Arc::new(event)),
         Err(source) => Err(LaunchError::Thread { worker, source }),
     };
-    (0..workers).map(wake).collect()
+    (0..workers).map(event).collect()
 }
 
 /// Waits for every worker's report; the first error ends it.

@@ -67,9 +67,9 @@ impl<M> Running<M> {
         handles: Vec<Handle>,
         local_addrs: Vec<SocketAddr>,
         ready: Vec<Ready>,
-        shared: Shared<M>,
+        common: Shared<M>,
     ) -> Self {
-        let Shared { mailbox, pools, .. } = shared;
+        let Shared { mailbox, pools, .. } = common;
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         Self { handles, local_addrs, metrics, capabilities, mailbox, pools }
@@ -172,7 +172,9 @@ impl<M> Running<M> {
     pub fn join(mut self) -> Result<(), RunError> {
         let handles = std::mem::take(&mut self.handles);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, None));
-        first_error(ends).and(self.end_jobs(Instant::now()))
+        let ended = first_error(ends);
+        let jobs = self.end_jobs(Instant::now());
+        ended.and(jobs)
     }
 
     fn tell_all(&self, command: Command) {
@@ -191,7 +193,9 @@ impl<M> Running<M> {
         }
         let until = Some(deadline + GRACE);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, until));
-        first_error(ends).and(self.end_jobs(deadline))
+        let ended = first_error(ends);
+        let jobs = self.end_jobs(deadline);
+        ended.and(jobs)
     }
 
     /// Ends the threads for what blocks, but for those whose job does not return by then.

@@ -22,7 +22,7 @@ pub(super) struct Plan<M> {
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
-    pub(super) shared: Shared<M>,
+    pub(super) common: Shared<M>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
     pub(super) started: Receiver<()>,
@@ -79,7 +79,7 @@ impl<M: Send + 'static> Plan<M> {
             self.seat,
             shard,
             self.accepts(),
-            self.shared.of(worker),
+            self.common.of(worker),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }

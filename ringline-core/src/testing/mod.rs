@@ -132,9 +132,9 @@ impl<H: EventHandler> World<H> {
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let pools = Pools::for_test(config, true);
-        let shared = Shared::new(vec![Waker::noted()], pools.clone(), config);
-        let mailbox = shared.mailbox.clone();
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
+        let common = Shared::new(vec![Waker::noted()], pools.clone(), config);
+        let mailbox = common.mailbox.clone();
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
@@ -176,8 +176,8 @@ impl<H: EventHandler> World<H> {
     fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
         let wake = Arc::new(EventFd::new()?);
         let pools = Pools::for_test(config, false);
-        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], pools.clone(), config);
-        let mailbox = shared.mailbox.clone();
+        let common = Shared::new(vec![Waker::Event(Arc::clone(&wake))], pools.clone(), config);
+        let mailbox = common.mailbox.clone();
         let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
@@ -186,7 +186,7 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;
         let kernel = Kernel::Real { worker: Box::new(worker), peers };
         let mut world = Self { kernel, mailbox, pools, metrics, turns: 0 };
         world.start();

@@ -147,13 +147,6 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.call(|handler, cx| handler.on_resolved(cx, key, result));
     }
 
-    /// A result that nobody waits for any more. Its drop is user code.
-    pub(super) fn drop_answer(&mut self, result: Result<H::Message, JobFailed>) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(result))) {
-            drop_carefully(payload);
-        }
-    }
-
     pub(super) fn shutdown_handler(&mut self, deadline: Instant) {
         self.call(|handler, cx| handler.on_shutdown(cx, deadline));
     }

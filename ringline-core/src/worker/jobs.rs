@@ -4,7 +4,7 @@ use super::Worker;
 use crate::backend::Backend;
 use crate::conn::ConnId;
 use crate::handler::EventHandler;
-use crate::job::{Answer, JobFailed, JobKey, Owner, ResolveError};
+use crate::job::{self, Answer, JobFailed, JobKey, Owner, ResolveError};
 
 /// How many answers a turn hands out at most; what is left is for the next turn, which does not wait.
 const ANSWERS_PER_TURN: usize = 256;
@@ -35,7 +35,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.conn_job_handler(id, key, result);
         } else {
             self.io.shard.jobs_dropped.increment();
-            self.drop_answer(result);
+            job::discard(Answer::Job(result));
         }
     }
 

@@ -68,10 +68,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         seat: Seat,
         shard: ShardHandle,
         listeners: Vec<AcceptFrom>,
-        shared: Shared<H::Message>,
+        common: Shared<H::Message>,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
-        let Shared { balance, mailbox, pools } = shared;
+        let Shared { balance, mailbox, pools } = common;
         let bell = Arc::clone(mailbox.bell(seat.worker));
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());

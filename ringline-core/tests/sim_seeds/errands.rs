@@ -146,7 +146,7 @@ impl Chaos {
         match result {
             Ok(value) => assert!(value == key.0 && !given.panics && !given.is_cancelled),
             Err(JobFailed::Panicked { text }) => {
-                assert!(text == "a job" && given.panics && !given.is_cancelled)
+                assert!(text == "a job" && given.panics && !given.is_cancelled);
             }
             Err(JobFailed::Cancelled) => assert!(given.is_cancelled || self.is_ending),
             Err(error) => panic!("{error}"),

@@ -259,7 +259,7 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
 fn meddle_with_errands(world: &mut World<Chaos>, dice: &mut Dice) {
     match dice.below(40) {
         0..4 => {
-            for _ in 0..1 + dice.below(4) {
+            for _ in 0..=dice.below(3) {
                 let number = world.act(|chaos, _| chaos.errands.number());
                 let answer = world.post(number);
                 world.act(|chaos, _| chaos.errands.posted(answer));
