@@ -8,6 +8,7 @@ mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod mail;
 mod send;
 mod state;
 mod suite;
@@ -155,6 +156,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(send::MUTANTS)
         .chain(dial::MUTANTS)
         .chain(udp::MUTANTS)
+        .chain(mail::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

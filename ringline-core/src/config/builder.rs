@@ -419,7 +419,11 @@ fn check_caps(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_mail(config: &Config) -> Result<(), ConfigError> {
-    number!(config.mailbox_messages).within(1, MESSAGES_MAX)
+    let threads = [number!(config.blocking_threads), number!(config.resolve_threads)];
+    threads.iter().try_for_each(|threads| threads.within(1, 1024))?;
+    let queues =
+        [number!(config.mailbox_messages), number!(config.blocking_queue), number!(config.resolve_queue)];
+    queues.iter().try_for_each(|queue| queue.within(1, MESSAGES_MAX))
 }
 
 pub(super) struct Number {

@@ -13,4 +13,42 @@ impl ConfigBuilder {
         self.draft.mailbox_messages = messages;
         self
     }
+
+    /// How many threads may do what blocks, for all workers together: 1 to 1024, by default 4. See
+    /// [`Ctx::run_blocking`](crate::Ctx::run_blocking).
+    ///
+    /// They are started when they are needed, and end after 10 s without work. A job that never returns
+    /// keeps its thread.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.draft.blocking_threads = threads;
+        self
+    }
+
+    /// How many jobs may wait for a thread, for all workers together: 1 to `1_048_576`, by default 1024.
+    ///
+    /// More are rejected with [`JobError::QueueFull`](crate::JobError::QueueFull). A long queue costs
+    /// the memory of what its jobs hold, and time: whoever is last waits for all the others.
+    pub fn blocking_queue(mut self, jobs: usize) -> Self {
+        self.draft.blocking_queue = jobs;
+        self
+    }
+
+    /// How many threads may resolve names, for all workers together: 1 to 1024, by default 2. See
+    /// [`Ctx::resolve`](crate::Ctx::resolve).
+    ///
+    /// They are others than those of [`blocking_threads`](Self::blocking_threads), so that jobs do not
+    /// keep names waiting. A resolver that does not answer holds its thread for as long as the system is
+    /// configured to ask, often half a minute.
+    pub fn resolve_threads(mut self, threads: usize) -> Self {
+        self.draft.resolve_threads = threads;
+        self
+    }
+
+    /// How many names may wait for a thread, for all workers together: 1 to `1_048_576`, by default 256.
+    ///
+    /// More are rejected with [`ResolveError::QueueFull`](crate::ResolveError::QueueFull).
+    pub fn resolve_queue(mut self, names: usize) -> Self {
+        self.draft.resolve_queue = names;
+        self
+    }
 }

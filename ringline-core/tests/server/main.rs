@@ -6,12 +6,14 @@
 mod admitting;
 mod children;
 mod connecting;
+mod mailing;
 mod rogue;
 mod serving;
 mod signals;
 mod starting;
 mod stopping;
 mod unix;
+mod working;
 
 use ringline_core::net::Addr;
 use ringline_core::{

@@ -2,12 +2,14 @@
 
 use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
+use crate::errands::Errands;
 use crate::limits::{Choice, Had};
 use crate::options::{self, Tuned};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, NotConnected,
-    OptionRefused, Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, JobFailed, JobKey,
+    NotConnected, OptionRefused, Peer, ResolveError, SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
+    UdpClosed, UdpError, UdpId,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -90,6 +92,7 @@ pub(crate) struct Chaos {
     pub(crate) is_unix: bool,
     started: Option<Instant>,
     pub(crate) udp: Desk,
+    pub(crate) errands: Errands,
 }
 
 impl Chaos {
@@ -114,6 +117,7 @@ impl Chaos {
             is_unix: false,
             started: None,
             udp: Desk::default(),
+            errands: Errands::default(),
         }
     }
 
@@ -215,7 +219,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(43) {
+            match self.dice.below(46) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -242,6 +246,7 @@ impl Chaos {
                 40 => self.set_deadlines(cx, id),
                 41 if self.dice.chance(500) => self.set_socket_options(cx, id),
                 41 => self.udp.meddle(&mut self.dice, cx),
+                42..45 => self.run_errand(cx, id),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -293,7 +298,7 @@ impl Chaos {
 
 impl EventHandler for Chaos {
     type Conn = Badge;
-    type Message = ();
+    type Message = u64;
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());
@@ -437,10 +442,46 @@ impl EventHandler for Chaos {
             self.armed.remove(&key);
             assert!(!cx.cancel_timer(timer), "timers end with their connection");
         }
+        self.errands.forget(id);
         assert!(!cx.is_open(id));
         account.reason = Some(reason);
         self.closed.push(account);
         self.meddle(cx, Some(id));
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: u64) {
+        self.take_message(message);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_job(&mut self, cx: &mut Ctx<'_, Self>, key: JobKey, result: Result<u64, JobFailed>) {
+        self.take_answer(None, key, result);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Badge,
+        key: JobKey,
+        result: Result<u64, JobFailed>,
+    ) {
+        assert_eq!(Some(id), conn.get());
+        assert!(cx.is_open(id), "the jobs of a connection end with it");
+        self.take_answer(Some(id), key, result);
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_resolved(
+        &mut self,
+        _: &mut Ctx<'_, Self>,
+        key: JobKey,
+        result: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+        self.take_names(key, result);
     }
 
     fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, _: Tick) {
@@ -468,8 +509,8 @@ impl EventHandler for Chaos {
 
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
         self.udp.end();
+        self.is_ending = true;
         let id = self.any_id();
         self.meddle(cx, id);
-        self.is_ending = true;
     }
 }

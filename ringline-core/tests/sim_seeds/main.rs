@@ -6,6 +6,7 @@
 mod chaos;
 mod datagrams;
 mod dice;
+mod errands;
 mod limits;
 mod options;
 mod run;

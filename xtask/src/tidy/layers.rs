@@ -21,6 +21,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("backend::uring", 3),
     ("conn", 3),
     ("udp", 3),
+    ("job", 3),
     ("consumed", 4),
     ("ctx", 4),
     ("handler", 4),
