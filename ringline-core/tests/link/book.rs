@@ -31,6 +31,7 @@ pub(crate) struct Book {
 
 #[derive(Debug, Default)]
 struct Page {
+    asked: usize,
     opened: usize,
     received: u64,
     outcomes: Vec<Outcome>,
@@ -38,6 +39,11 @@ struct Page {
 }
 
 impl Book {
+    /// A connection is going to be asked for.
+    pub(crate) fn asked(&self) {
+        self.page().asked += 1;
+    }
+
     pub(crate) fn opened(&self) {
         self.page().opened += 1;
         self.turned.notify_all();
@@ -71,8 +77,11 @@ impl Book {
         self.page().received
     }
 
-    pub(crate) fn ends(&self) -> usize {
-        self.page().outcomes.len()
+    /// Waits until every connection that was asked for is over.
+    pub(crate) fn wait_all_ended(&self) -> Vec<Outcome> {
+        self.set_goes_on(false);
+        self.wait("all connections over", |page| usize::from(page.asked == page.outcomes.len()), 1);
+        self.outcomes()
     }
 
     /// Waits until so many connections have opened.
@@ -88,7 +97,7 @@ impl Book {
     /// Waits until so many connections are over.
     pub(crate) fn wait_ended(&self, count: usize) -> Vec<Outcome> {
         self.wait("connections over", |page| page.outcomes.len(), count);
-        self.page().outcomes.clone()
+        self.outcomes()
     }
 
     pub(crate) fn outcomes(&self) -> Vec<Outcome> {

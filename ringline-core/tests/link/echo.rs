@@ -18,7 +18,7 @@ pub(crate) const ALL_DEEDS: [Deed; 5] =
 pub(crate) fn echoes(count: u64) -> Vec<Order> {
     let mut dice = Dice::new(seed());
     let mut size = || {
-        let most = 1 << dice.below(17);
+        let most = 1 << dice.below(19);
         1 + dice.below(most) as u64
     };
     let mut sizes: Vec<u64> = (0..count).map(|_| size()).collect();
@@ -36,7 +36,7 @@ pub(crate) fn assert_complete(outcomes: &[Outcome]) {
 #[test]
 fn every_byte_comes_back_whatever_the_link_does() {
     let link = Link::new(Faults::ALL);
-    let orders = echoes(60 * rounds());
+    let orders = echoes(120 * rounds());
     let count = orders.len();
     let server = Site::serve(&link.right, config(), true);
     let client = Site::dial(&link.left, server.addr(), orders);
@@ -49,7 +49,7 @@ fn every_byte_comes_back_whatever_the_link_does() {
 #[test]
 fn clients_of_others_get_every_byte_back() {
     let link = Link::new(Faults::ALL);
-    let orders = echoes(30 * rounds());
+    let orders = echoes(40 * rounds());
     let server = Site::serve(&link.right, config(), true);
     thread::scope(|scope| {
         for order in &orders {
@@ -68,7 +68,7 @@ fn clients_of_others_get_every_byte_back() {
 #[test]
 fn clients_of_ours_get_every_byte_back_from_servers_of_others() {
     let link = Link::new(Faults::ALL);
-    let orders = echoes(30 * rounds());
+    let orders = echoes(40 * rounds());
     let count = orders.len();
     let server = Foreign::serve(&link.right);
     let client = Site::dial(&link.left, server.addr(), orders);

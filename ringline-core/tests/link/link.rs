@@ -5,7 +5,7 @@ use crate::faults::{Deed, Faults, Tally};
 use crate::namespace::Namespace;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 99, 7, 1);
@@ -25,7 +25,17 @@ pub(crate) struct Link {
     pub(crate) tally: Arc<Tally>,
     orders: Arc<Orders>,
     carrier: Option<JoinHandle<()>>,
+    _presence: Presence,
 }
+
+/// Several tests at a time, or one alone.
+#[derive(Debug)]
+enum Presence {
+    Among { _others: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
+static PRESENCE: RwLock<()> = RwLock::new(());
 
 impl Link {
     pub(crate) fn new(faults: Faults) -> Self {
@@ -34,7 +44,21 @@ impl Link {
 
     /// A link for packets of this size.
     pub(crate) fn with_mtu(faults: Faults, mtu_bytes: u16) -> Self {
-        let seed = crate::seed();
+        let others = PRESENCE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::build(faults, mtu_bytes, Presence::Among { _others: others })
+    }
+
+    /// The only link of this process for as long as it is there, for tests that count what belongs to
+    /// the process.
+    pub(crate) fn alone(faults: Faults) -> Self {
+        let guard = PRESENCE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::build(faults, MTU_BYTES, Presence::Alone { _guard: guard })
+    }
+
+    fn build(faults: Faults, mtu_bytes: u16, presence: Presence) -> Self {
+        // Tests that run at the same time differ.
+        let name = thread::current().name().map_or(0, str::len) as u64;
+        let seed = crate::seed().wrapping_mul(1000) + name;
         let (left, left_cable) = Namespace::new(LEFT, mtu_bytes);
         let (right, right_cable) = Namespace::new(RIGHT, mtu_bytes);
         let orders = Arc::new(Orders {
@@ -45,7 +69,7 @@ impl Link {
         let tally = Arc::new(Tally::default());
         let carrier = Carrier::new([left_cable, right_cable], seed, Arc::clone(&orders), Arc::clone(&tally));
         let carrier = thread::Builder::new().name("carrier".to_owned()).spawn(move || carrier.run());
-        Self { left, right, tally, orders, carrier: Some(carrier.expect("a thread")) }
+        Self { left, right, tally, orders, carrier: Some(carrier.expect("a thread")), _presence: presence }
     }
 
     pub(crate) fn set_faults(&self, faults: Faults) {

@@ -21,11 +21,20 @@ mod foreign;
 mod link;
 mod namespace;
 mod order;
+mod relay;
 mod station;
 mod sys;
 mod watch;
 
+mod deadlines;
+mod dialing;
 mod echo;
+mod outage;
+mod proxy;
+mod sizes;
+mod stopping;
+mod streams;
+mod vanishing;
 
 use ringline_core::{Config, ConfigBuilder, Deadlines};
 use std::sync::Once;

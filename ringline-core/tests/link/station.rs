@@ -7,7 +7,7 @@ use crate::watch::{Token, Watch};
 use crate::{SOON, config};
 use ringline_core::{
     Admit, CloseReason, ConfigBuilder, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Pressure, Running,
-    SendError, Sent, Server,
+    SendError, Sent, Server, TimerKey,
 };
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How much is sent with one call.
 const PIECE_BYTES: u64 = 48 << 10;
+/// How long a client waits before it tries again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A server or a client at work, in one of the networks.
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl Job {
 pub(crate) struct Station {
     watch: Watch,
     target: Option<SocketAddr>,
+    /// What it is going to ask for.
     orders: Vec<Order>,
     /// How many connections were made again.
     again: u64,
@@ -149,8 +152,21 @@ impl Station {
 
     fn dial(&mut self, cx: &mut Ctx<'_, Self>, order: Order) {
         let target = self.target.expect("a client knows its server");
+        self.watch.book.asked();
         let job = self.job(Some(order));
         self.watch.connect(cx, target, job);
+    }
+
+    /// Connects once more with an order like this one, a little later if there was nobody.
+    fn again(&mut self, cx: &mut Ctx<'_, Self>, order: Order, has_opened: bool) {
+        self.again += 1;
+        let order = Order { salt: order.salt + (self.again << 20), ..order };
+        if has_opened {
+            return self.dial(cx, order);
+        }
+        self.orders.push(order);
+        cx.set_timer(PAUSE, TimerKey(0));
+        self.watch.audit.timer_set(0, cx.now() + PAUSE);
     }
 
     /// Sends as much as there is room for, and what belongs to the end.
@@ -277,7 +293,13 @@ impl EventHandler for Station {
     }
 
     fn on_close(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, job: Job, reason: CloseReason) {
-        let (is_complete, again) = (job.is_complete(), job.is_ours && self.watch.book.goes_on());
+        let is_complete = job.is_complete();
+        if let Some(order) = job.order
+            && job.is_ours
+            && self.watch.book.goes_on()
+        {
+            self.again(cx, order, job.has_opened);
+        }
         self.watch.book.ended(Outcome {
             salt: job.order.map(|order| order.salt),
             reason,
@@ -287,11 +309,12 @@ impl EventHandler for Station {
             lasted: job.began.elapsed(),
         });
         self.watch.closed(id, job.token, reason);
-        if let Some(order) = job.order
-            && again
-        {
-            self.again += 1;
-            self.dial(cx, Order { salt: order.salt + (self.again << 20), ..order });
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, key: TimerKey) {
+        self.watch.audit.timer_fired(key.0, cx.now());
+        if let Some(order) = self.orders.pop() {
+            self.dial(cx, order);
         }
     }
 }

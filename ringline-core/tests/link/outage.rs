@@ -1,0 +1,71 @@
+//! Links that go down and come up again, over and over, while much is under way.
+
+use crate::dice::Dice;
+use crate::echo::echoes;
+use crate::faults::{Deed, Faults};
+use crate::link::Link;
+use crate::order::Order;
+use crate::station::Site;
+use crate::{config, rounds, seed};
+use ringline_core::CloseReason;
+use std::thread;
+use std::time::Duration;
+
+/// How many bytes arrive between two outages.
+const PROGRESS_BYTES: u64 = 2 << 20;
+/// What is on its way when a link goes down arrives within this time.
+const SETTLE: Duration = Duration::from_millis(60);
+
+/// A way to take a link down, and up again.
+type Switch = fn(&Link, bool);
+
+fn cut(link: &Link, is_down: bool) {
+    link.set_cut(is_down);
+}
+
+fn switch_off(link: &Link, is_down: bool) {
+    link.left.set_up(!is_down);
+    link.right.set_up(!is_down);
+}
+
+/// Takes a link down and up under load. Whatever has been connected is complete in the end.
+fn keep_going(switch: Switch, outages: u64) -> Link {
+    let link = Link::new(Faults::ALL);
+    let mut dice = Dice::new(seed());
+    let mut orders = echoes(20);
+    orders.extend((100..104).map(|salt| Order::stream(salt, 600_000, 600_000)));
+    let server = Site::serve(&link.right, config(), false);
+    let client = Site::dial_with(&link.left, config(), server.addr(), orders, true);
+    for _ in 0..outages {
+        client.book.wait_received(client.book.received_bytes() + PROGRESS_BYTES);
+        switch(&link, true);
+        thread::sleep(SETTLE);
+        let before = client.book.received_bytes();
+        thread::sleep(Duration::from_millis(200 + dice.below(500) as u64));
+        assert_eq!(client.book.received_bytes(), before, "nothing gets through");
+        switch(&link, false);
+    }
+    client.book.wait_received(client.book.received_bytes() + PROGRESS_BYTES);
+    let ended = client.book.wait_all_ended();
+    let opened = ended.iter().filter(|outcome| outcome.has_opened).count();
+    for outcome in client.finish(ended.len()) {
+        let failed = matches!(outcome.reason, CloseReason::ConnectFailed { errno }
+            if errno == libc::ENETUNREACH || errno == libc::EHOSTUNREACH);
+        assert!(outcome.is_complete && outcome.reason.is_clean() || !outcome.has_opened && failed, "{outcome:?}");
+    }
+    for outcome in server.finish(opened) {
+        assert!(outcome.is_complete && outcome.reason.is_clean(), "{outcome:?}");
+    }
+    link
+}
+
+#[test]
+fn a_link_that_is_cut_and_mended_under_load_costs_time_only() {
+    let link = keep_going(cut, 3 * rounds());
+    link.tally.assert_done(&[Deed::Cut]);
+}
+
+#[test]
+fn interfaces_that_are_switched_off_and_on_under_load_cost_time_only() {
+    keep_going(switch_off, 3 * rounds());
+}
