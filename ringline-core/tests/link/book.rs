@@ -15,7 +15,6 @@ pub(crate) struct Outcome {
     pub(crate) has_opened: bool,
     /// Everything was sent and received, and the peer has ended.
     pub(crate) is_complete: bool,
-    pub(crate) received: u64,
     /// How long it was there.
     pub(crate) lasted: Duration,
 }

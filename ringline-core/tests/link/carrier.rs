@@ -10,8 +10,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the carrier waits before it looks whether it is still needed.
@@ -25,7 +25,6 @@ const PACKET_BYTES_MAX: usize = 1 << 16;
 /// What the test changes while packets are on their way.
 #[derive(Debug)]
 pub(crate) struct Orders {
-    pub(crate) faults: Mutex<Faults>,
     pub(crate) is_cut: AtomicBool,
     pub(crate) is_over: AtomicBool,
 }
@@ -56,12 +55,19 @@ pub(crate) struct Carrier {
     cables: [File; 2],
     /// From each cable to the other one.
     ways: [Way; 2],
+    faults: Faults,
     orders: Arc<Orders>,
     tally: Arc<Tally>,
 }
 
 impl Carrier {
-    pub(crate) fn new(cables: [File; 2], seed: u64, orders: Arc<Orders>, tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(
+        cables: [File; 2],
+        seed: u64,
+        faults: Faults,
+        orders: Arc<Orders>,
+        tally: Arc<Tally>,
+    ) -> Self {
         let ways = [2 * seed, 2 * seed + 1].map(|seed| Way {
             dice: Dice::new(seed),
             on_the_way: BinaryHeap::new(),
@@ -69,7 +75,7 @@ impl Carrier {
             taken: 0,
             delivered: 0,
         });
-        Self { cables, ways, orders, tally }
+        Self { cables, ways, faults, orders, tally }
     }
 
     /// Carries until it is told that the test is over.
@@ -83,18 +89,17 @@ impl Carrier {
             let limit = due.map_or(LOOK, |due| due.saturating_duration_since(now).min(LOOK));
             let [left, right] = &self.cables;
             let Ok(ready) = sys::wait_readable([left, right], limit) else { continue };
-            let faults = *self.orders.faults.lock().unwrap_or_else(PoisonError::into_inner);
             for (side, _) in ready.into_iter().enumerate().filter(|(_, is_ready)| *is_ready) {
-                self.take(side, &mut buffer, &faults);
+                self.take(side, &mut buffer);
             }
         }
     }
 
     /// Takes packets that a side has sent.
-    fn take(&mut self, side: usize, buffer: &mut [u8], faults: &Faults) {
+    fn take(&mut self, side: usize, buffer: &mut [u8]) {
         for _ in 0..BATCH {
             match (&self.cables[side]).read(buffer) {
-                Ok(len) => self.treat(side, &buffer[..len], faults),
+                Ok(len) => self.treat(side, &buffer[..len]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // The interface is switched off.
                 Err(_) => return std::thread::sleep(PAUSE),
@@ -103,7 +108,8 @@ impl Carrier {
     }
 
     /// Decides what becomes of a packet.
-    fn treat(&mut self, side: usize, packet: &[u8], faults: &Faults) {
+    fn treat(&mut self, side: usize, packet: &[u8]) {
+        let faults = &self.faults;
         let Some(4) = packet.first().map(|byte| byte >> 4) else { return };
         let way = &mut self.ways[side];
         self.tally.saw(packet.len());

@@ -5,7 +5,7 @@ use crate::faults::{Deed, Faults, Tally};
 use crate::namespace::Namespace;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::{self, JoinHandle};
 
 const LEFT: Ipv4Addr = Ipv4Addr::new(10, 99, 7, 1);
@@ -61,19 +61,12 @@ impl Link {
         let seed = crate::seed().wrapping_mul(1000) + name;
         let (left, left_cable) = Namespace::new(LEFT, mtu_bytes);
         let (right, right_cable) = Namespace::new(RIGHT, mtu_bytes);
-        let orders = Arc::new(Orders {
-            faults: Mutex::new(faults),
-            is_cut: AtomicBool::new(false),
-            is_over: AtomicBool::new(false),
-        });
+        let orders = Arc::new(Orders { is_cut: AtomicBool::new(false), is_over: AtomicBool::new(false) });
         let tally = Arc::new(Tally::default());
-        let carrier = Carrier::new([left_cable, right_cable], seed, Arc::clone(&orders), Arc::clone(&tally));
+        let carrier =
+            Carrier::new([left_cable, right_cable], seed, faults, Arc::clone(&orders), Arc::clone(&tally));
         let carrier = thread::Builder::new().name("carrier".to_owned()).spawn(move || carrier.run());
         Self { left, right, tally, orders, carrier: Some(carrier.expect("a thread")), _presence: presence }
-    }
-
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        *self.orders.faults.lock().unwrap_or_else(PoisonError::into_inner) = faults;
     }
 
     /// Cuts the cable, or mends it. Neither side is told; packets that are on their way are lost.

@@ -5,9 +5,7 @@ use crate::config;
 use crate::namespace::Namespace;
 use crate::station::Site;
 use crate::watch::{Token, Watch};
-use ringline_core::{
-    Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Sent,
-};
+use ringline_core::{Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Sent};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -17,7 +15,6 @@ use std::time::Instant;
 pub(crate) struct End {
     other: Option<ConnId>,
     has_opened: bool,
-    passed: u64,
     peer_has_ended: bool,
     began: Instant,
     token: Token,
@@ -41,15 +38,8 @@ impl Relay {
         })
     }
 
-    fn end(&self, other: Option<ConnId>) -> End {
-        End {
-            other,
-            has_opened: false,
-            passed: 0,
-            peer_has_ended: false,
-            began: Instant::now(),
-            token: self.watch.token(),
-        }
+    fn end(&self, cx: &mut Ctx<'_, Self>, other: Option<ConnId>) -> End {
+        End { other, has_opened: false, peer_has_ended: false, began: cx.now(), token: self.watch.token() }
     }
 }
 
@@ -57,9 +47,9 @@ impl EventHandler for Relay {
     type Conn = End;
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<End> {
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<End> {
         self.watch.audit.accepted(id);
-        Admit::Accept(self.end(None))
+        Admit::Accept(self.end(cx, None))
     }
 
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, end: &mut End) {
@@ -69,7 +59,7 @@ impl EventHandler for Relay {
             cx.resume_reads(client);
             return self.watch.audit.paused(client, false);
         }
-        let upstream = self.end(Some(id));
+        let upstream = self.end(cx, Some(id));
         end.other = self.watch.connect(cx, self.upstream, upstream);
         cx.pause_reads(id);
         self.watch.audit.paused(id, true);
@@ -83,7 +73,6 @@ impl EventHandler for Relay {
                 self.watch.complain(format!("{other} takes nothing from {id}: {error}"));
             }
         }
-        end.passed += data.len() as u64;
         self.watch.audit.consumed(id, data, data.len(), 0);
         Consumed::all(data)
     }
@@ -119,8 +108,7 @@ impl EventHandler for Relay {
             reason,
             has_opened: end.has_opened,
             is_complete: end.peer_has_ended,
-            received: end.passed,
-            lasted: end.began.elapsed(),
+            lasted: cx.now() - end.began,
         });
         self.ended.remove(&id);
         if let Some(other) = end.other {

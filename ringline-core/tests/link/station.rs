@@ -9,6 +9,7 @@ use ringline_core::{
     Admit, CloseReason, ConfigBuilder, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Pressure, Running,
     SendError, Sent, Server, TimerKey,
 };
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +95,9 @@ impl Site {
         self.book.wait_ended(count);
         let outcomes = self.stop(SOON);
         assert_eq!(outcomes.len(), count, "one end for each connection");
+        let salts: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.salt).collect();
+        let different: BTreeSet<_> = salts.iter().collect();
+        assert_eq!(different.len(), salts.len(), "every order is carried out once");
         outcomes
     }
 }
@@ -136,7 +140,7 @@ pub(crate) struct Station {
 }
 
 impl Station {
-    fn job(&self, order: Option<Order>) -> Job {
+    fn job(&self, cx: &mut Ctx<'_, Self>, order: Option<Order>) -> Job {
         Job {
             order,
             is_ours: order.is_some(),
@@ -145,7 +149,7 @@ impl Station {
             received: 0,
             has_ended: false,
             peer_has_ended: false,
-            began: Instant::now(),
+            began: cx.now(),
             token: self.watch.token(),
         }
     }
@@ -153,7 +157,7 @@ impl Station {
     fn dial(&mut self, cx: &mut Ctx<'_, Self>, order: Order) {
         let target = self.target.expect("a client knows its server");
         self.watch.book.asked();
-        let job = self.job(Some(order));
+        let job = self.job(cx, Some(order));
         self.watch.connect(cx, target, job);
     }
 
@@ -236,9 +240,9 @@ impl EventHandler for Station {
         }
     }
 
-    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<Job> {
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<Job> {
         self.watch.audit.accepted(id);
-        Admit::Accept(self.job(None))
+        Admit::Accept(self.job(cx, None))
     }
 
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, job: &mut Job) {
@@ -305,8 +309,7 @@ impl EventHandler for Station {
             reason,
             has_opened: job.has_opened,
             is_complete,
-            received: job.received,
-            lasted: job.began.elapsed(),
+            lasted: cx.now() - job.began,
         });
         self.watch.closed(id, job.token, reason);
     }

@@ -65,7 +65,7 @@ fn a_close_loses_nothing_that_is_queued_however_short_it_lingers() {
 
 #[test]
 fn a_shutdown_ends_at_its_deadline_when_the_link_is_cut() {
-    let link = Link::new(Faults::SLOW);
+    let link = Link::new(Faults { bytes_per_second: 2_000_000, lost: 0, ..Faults::SLOW });
     let server = Site::serve(&link.right, config(), true);
     let orders: Vec<_> = (1..=PEERS).map(|salt| order(salt, Manner::Stay)).collect();
     let client = Site::dial(&link.left, server.addr(), orders);
