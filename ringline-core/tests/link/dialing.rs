@@ -35,7 +35,6 @@ fn fail(
     config: ConfigBuilder,
     wanted: impl Fn(&Outcome) -> bool,
 ) {
-    eprintln!("{target} {:?}", std::time::SystemTime::now());
     let before = descriptors();
     let client = Site::dial_with(&link.left, config, target, orders(clients), false);
     // The audit notices if one comes back twice or not at all.
