@@ -4,6 +4,7 @@
 //! process.
 
 mod admitting;
+mod clients;
 mod connecting;
 mod rogue;
 mod serving;
