@@ -41,7 +41,7 @@ struct Packet {
 #[derive(Debug)]
 struct Way {
     dice: Dice,
-    on_the_way: BinaryHeap<Reverse<Packet>>,
+    packets: BinaryHeap<Reverse<Packet>>,
     /// When the last packet that was taken has left.
     free_at: Instant,
     taken: u64,
@@ -70,7 +70,7 @@ impl Carrier {
     ) -> Self {
         let ways = [2 * seed, 2 * seed + 1].map(|seed| Way {
             dice: Dice::new(seed),
-            on_the_way: BinaryHeap::new(),
+            packets: BinaryHeap::new(),
             free_at: Instant::now(),
             taken: 0,
             delivered: 0,
@@ -84,8 +84,7 @@ impl Carrier {
         while !self.orders.is_over.load(Ordering::Relaxed) {
             let now = Instant::now();
             self.deliver(now);
-            let due =
-                self.ways.iter().filter_map(|way| way.on_the_way.peek()).map(|packet| packet.0.due).min();
+            let due = self.ways.iter().filter_map(|way| way.packets.peek()).map(|packet| packet.0.due).min();
             let limit = due.map_or(LOOK, |due| due.saturating_duration_since(now).min(LOOK));
             let [left, right] = &self.cables;
             let Ok(ready) = sys::wait_readable([left, right], limit) else { continue };
@@ -145,8 +144,8 @@ impl Carrier {
     /// Delivers everything that is due.
     fn deliver(&mut self, now: Instant) {
         for (side, way) in self.ways.iter_mut().enumerate() {
-            while way.on_the_way.peek().is_some_and(|packet| packet.0.due <= now) {
-                let Some(Reverse(packet)) = way.on_the_way.pop() else { break };
+            while way.packets.peek().is_some_and(|packet| packet.0.due <= now) {
+                let Some(Reverse(packet)) = way.packets.pop() else { break };
                 if self.orders.is_cut.load(Ordering::Relaxed) {
                     self.tally.add(Deed::Cut);
                     continue;
@@ -168,7 +167,7 @@ impl Carrier {
 impl Way {
     fn put(&mut self, due: Instant, bytes: Vec<u8>) {
         self.taken += 1;
-        self.on_the_way.push(Reverse(Packet { due, number: self.taken, bytes }));
+        self.packets.push(Reverse(Packet { due, number: self.taken, bytes }));
     }
 
     /// Changes one byte, which every checksum notices: more than one could make up for each other.

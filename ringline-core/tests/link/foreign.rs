@@ -89,9 +89,11 @@ fn serve(stream: &TcpStream) -> io::Result<u64> {
         loop {
             match (&*stream).read(&mut buffer)? {
                 0 => break,
-                len => (&*stream).write_all(&buffer[..len])?,
+                len => {
+                    (&*stream).write_all(&buffer[..len])?;
+                    copied += len as u64;
+                }
             }
-            copied += 1;
         }
         stream.shutdown(Shutdown::Write)?;
         return Ok(copied);

@@ -59,7 +59,7 @@ fn a_side_that_dies_takes_the_other_with_it() {
     let mut client = foreign::connect(&link.right, proxy.addr());
     let order = Order { salt: 1, manner: Manner::Stream, up_bytes: 1 << 40, down_bytes: 1 << 40 };
     client.write_all(&order.head()).expect("the proxy reads");
-    client.read_exact(&mut [0; 100_000]).expect("the server sends");
+    client.read_exact(&mut vec![0; 100_000]).expect("the server sends");
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("a socket option");
     drop(client);
     let outcomes = proxy.finish(2);

@@ -60,9 +60,9 @@ fn a_direction_goes_on_with_others_at_the_other_end() {
     });
     assert_complete(&client.finish(count));
     assert_complete(&server.finish(count));
-    let mut served: Vec<_> = foreign.finish().into_iter().map(|got| got.expect("an orderly end")).collect();
+    let mut got: Vec<_> = foreign.finish().into_iter().map(|count| count.expect("an orderly end")).collect();
     let mut asked: Vec<_> = uneven().iter().map(|order| order.up_bytes).collect();
-    served.sort_unstable();
+    got.sort_unstable();
     asked.sort_unstable();
-    assert_eq!(served, asked);
+    assert_eq!(got, asked);
 }
