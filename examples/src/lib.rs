@@ -3,9 +3,10 @@
 use clap::Args;
 use ringline_core::metrics::{MetricValue, Snapshot};
 use ringline_core::signal::ShutdownSignal;
-use ringline_core::{ConfigBuilder, EventHandler, Running, Seat, Server};
+use ringline_core::{ConfigBuilder, EventHandler, Seat, Server};
 use std::error::Error;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Flags of every server among the examples.
@@ -62,7 +63,7 @@ where
         server = server.listen(addr.as_str())?;
     }
     let running = server.launch(factory)?;
-    announce(&running)?;
+    announce_all(running.local_addrs())?;
     let metrics = running.metrics().clone();
     running.run_until(signal, Duration::from_secs(args.drain))?;
     if args.stats {
@@ -82,7 +83,12 @@ pub fn exit(result: Result<(), Box<dyn Error>>) -> std::process::ExitCode {
     }
 }
 
-fn report(snapshot: &Snapshot) -> std::io::Result<()> {
+/// Prints what was counted, one metric to a line.
+///
+/// # Errors
+///
+/// Whatever kept it from being printed.
+pub fn report(snapshot: &Snapshot) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for (name, value) in snapshot.iter() {
         match value {
@@ -95,9 +101,14 @@ fn report(snapshot: &Snapshot) -> std::io::Result<()> {
     out.flush()
 }
 
-fn announce(running: &Running) -> std::io::Result<()> {
+/// Prints one line `listening on ADDR` for each address.
+///
+/// # Errors
+///
+/// Whatever kept it from being printed.
+pub fn announce_all(addrs: &[SocketAddr]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    for addr in running.local_addrs() {
+    for addr in addrs {
         writeln!(out, "listening on {addr}")?;
     }
     out.flush()

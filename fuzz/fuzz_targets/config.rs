@@ -36,7 +36,7 @@ impl EventHandler for Echo {
     type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, peer: &Peer) -> Admit<u16> {
-        Admit::Accept(peer.addr().port())
+        Admit::Accept(peer.ip().map_or(0, |addr| addr.port()))
     }
 
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &mut u16, data: &[u8]) -> Consumed {

@@ -3,7 +3,8 @@
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
-use crate::net::Peer;
+use crate::net::{Datagram, OptionRefused, Peer};
+use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::time::Instant;
 
 /// The answer to [`on_accept`](EventHandler::on_accept).
@@ -132,6 +133,49 @@ pub trait EventHandler: Sized {
     /// The last callback of every turn. A turn happens when there is something to do; for one at
     /// least every so often, set a [`tick_interval`](crate::ConfigBuilder::tick_interval).
     fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, tick: Tick) {}
+
+    /// A message that was posted to this worker, by another thread, by another worker, or by this one:
+    /// see [`Mailbox`](crate::Mailbox). Comes after the turn's completions and before its timers. A turn
+    /// delivers 256 messages at most; what is left waits for the next one, which begins at once.
+    ///
+    /// What was posted before a worker begins to shut down is delivered before
+    /// [`on_shutdown`](Self::on_shutdown). What is posted later may not be.
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: Self::Message) {}
+
+    /// Options that [`set_socket_options`](Ctx::set_socket_options) was called for are set, all of them, or
+    /// one was refused by the kernel and those behind it were not tried. Also called for an option of a
+    /// listener that an accepted socket does not inherit, if the kernel refuses it.
+    ///
+    /// A handler that does not implement this finds refusals in the metric `ringline/options/refused` and,
+    /// at the level `debug`, in the log.
+    fn on_socket_options(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        result: Result<(), OptionRefused>,
+    ) {
+        if let Err(refused) = result {
+            log::debug!("connection {id}: {refused}");
+        }
+    }
+
+    /// A datagram has arrived on a socket that [`Server::bind_udp`](crate::Server::bind_udp) or
+    /// [`Ctx::bind_udp`] made. It lies in the kernel's buffer, which the kernel gets back when this
+    /// returns.
+    ///
+    /// A panic here costs the datagram and no more, whatever it was that made the handler panic; the
+    /// socket goes on.
+    fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {}
+
+    /// The kernel reports an error on a datagram socket, which goes on: nobody is there, or a datagram
+    /// could not be sent. Every accepted datagram that did not leave for such a reason is reported
+    /// once.
+    fn on_udp_error(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, error: UdpError) {}
+
+    /// A datagram socket is over, exactly once and as its last callback. The framework holds nothing of
+    /// it any more.
+    fn on_udp_close(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, reason: UdpClosed) {}
 
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.

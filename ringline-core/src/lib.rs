@@ -58,6 +58,7 @@ mod conn;
 mod consumed;
 mod ctx;
 mod handler;
+mod mail;
 pub mod metrics;
 pub mod net;
 mod op;
@@ -66,6 +67,7 @@ pub mod signal;
 mod sys;
 pub mod testing;
 mod timer;
+mod udp;
 mod worker;
 
 pub use backend::uring::{Capabilities, RingError};
@@ -78,6 +80,10 @@ pub use conn::{
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
+pub use mail::{BroadcastError, Mailbox, PostError};
+pub use net::{BindError, Datagram, UdpOptions};
+pub use net::{ConnectOptions, OptionError, OptionRefused, SocketOptions};
 pub use net::{ListenError, ListenOptions, ListenerId, Peer};
 pub use server::{LaunchError, RunError, Running, Server};
 pub use timer::TimerId;
+pub use udp::{UdpClosed, UdpError, UdpId, UdpSendError, Undelivered};

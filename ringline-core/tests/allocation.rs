@@ -5,12 +5,13 @@
 #![allow(unsafe_code)]
 
 use ringline_core::{
-    Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer, Running, Sent, Server, TimerId, TimerKey,
+    Admit, Config, ConnId, Consumed, Ctx, Datagram, EventHandler, Peer, Running, Sent, Server, TimerId,
+    TimerKey, UdpId, UdpOptions,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new<H: EventHandler + 'static>(
+    fn new<H: EventHandler<Message = ()> + 'static>(
         clients: usize,
         message_bytes: usize,
         make: impl Fn() -> H + Send + Sync + 'static,
@@ -299,6 +300,66 @@ fn a_large_message_in_one_piece_takes_memory_once() {
     let most = 2 * messages as u64 + GROWTH_MAX;
     assert!(calls <= most, "{calls} allocations in {messages} messages, {:?}", bench.tally);
     bench.stop();
+}
+
+/// Sends datagrams back: to an address, and from the one that was asked.
+struct Post;
+
+impl EventHandler for Post {
+    type Conn = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
+        Admit::Refuse
+    }
+
+    fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        Consumed::all(data)
+    }
+
+    fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {
+        cx.reply(socket, &datagram, datagram.data()).expect("the queue has room");
+    }
+}
+
+#[test]
+fn an_echo_of_datagrams_takes_no_memory() {
+    for addr in ["127.0.0.1:0", "0.0.0.0:0"] {
+        let tally: &'static Tally = Box::leak(Box::default());
+        let config = Config::builder().workers(1).pin(false).build().expect("the configuration is valid");
+        let running = Server::new(config)
+            .bind_udp(addr, &UdpOptions::default())
+            .expect("the loopback network has a free port")
+            .launch(move |_seat| {
+                TALLY.set(Some(tally));
+                Post
+            })
+            .expect("the server starts");
+        let to = (Ipv4Addr::LOCALHOST, running.udp_addrs()[0].port());
+        let client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        client.set_read_timeout(Some(SOON)).expect("a socket option");
+        let exchange = |datagrams: usize| {
+            let before = tally.calls.load(Ordering::Relaxed);
+            // As many at once as the smallest socket buffer holds.
+            for _ in 0..datagrams / 32 {
+                for at in 0..32_usize {
+                    client.send_to(&[at as u8; 1400][..1 + at * 40], to).expect("the datagram leaves");
+                }
+                for _ in 0..32 {
+                    client.recv(&mut [0; 1500]).expect("an answer");
+                }
+            }
+            tally.calls.load(Ordering::Relaxed) - before
+        };
+        exchange(count(100_000));
+        let settles = (0..3).any(|_| {
+            let calls = exchange(count(100_000));
+            assert!(calls <= GROWTH_MAX, "{calls} allocations, {tally:?}");
+            calls == 0
+        });
+        assert!(settles, "it never settles: {tally:?}");
+        running.shutdown(SOON).expect("the worker ends well");
+    }
 }
 
 /// Without this, a worker that is not counted would pass.

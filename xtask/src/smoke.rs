@@ -3,7 +3,7 @@
 //! Every wait has an end, and a server that was started never outlives the check.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -80,6 +80,7 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
             command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
         }
         match special.and_then(|special| special.dialogue) {
+            None if name.starts_with("udp") => check(&command, echo_datagrams),
             Some((request, answer)) => check(&command, |address| ask(address, request, answer)),
             None => check(&command, echo),
         }
@@ -322,6 +323,26 @@ fn echo(address: SocketAddr) -> Result<(), String> {
     }
 }
 
+/// Sends datagrams and wants each back. One that is lost is sent again, a few times.
+fn echo_datagrams(address: SocketAddr) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("datagrams: {error}");
+    let socket = UdpSocket::bind("127.0.0.1:0").map_err(failed)?;
+    socket.connect(address).map_err(failed)?;
+    socket.set_read_timeout(Some(TALK_LIMIT / 10)).map_err(failed)?;
+    let mut received = [0; 2048];
+    for len in [0, 1, 100, 1400] {
+        let sent: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+        let comes_back = (0..5).any(|_| {
+            let answer = socket.send(&sent).and_then(|_| socket.recv(&mut received));
+            answer.is_ok_and(|count| received[..count] == sent)
+        });
+        if !comes_back {
+            return Err(format!("datagrams: one of {len} bytes does not come back"));
+        }
+    }
+    Ok(())
+}
+
 /// Sends a request and wants an answer that begins as given.
 fn ask(address: SocketAddr, request: &str, answer: &str) -> Result<(), String> {
     let mut stream = connect(address)?;
@@ -379,6 +400,26 @@ mod tests {
             stream.write_all(&input).expect("output");
         };
         assert_eq!(echo(serving(more)), Err("echo: 1 bytes that nobody sent".to_owned()));
+    }
+
+    #[test]
+    fn datagrams_must_come_back_as_they_were() {
+        let serve = |flip: u8| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a free address");
+            let address = socket.local_addr().expect("an address");
+            thread::spawn(move || {
+                let mut buffer = [0; 2048];
+                while let Ok((count, from)) = socket.recv_from(&mut buffer) {
+                    buffer[..count].iter_mut().for_each(|byte| *byte ^= flip);
+                    if socket.send_to(&buffer[..count], from).is_err() {
+                        return;
+                    }
+                }
+            });
+            address
+        };
+        assert_eq!(echo_datagrams(serve(0)), Ok(()));
+        assert_eq!(echo_datagrams(serve(1)), Err("datagrams: one of 1 bytes does not come back".to_owned()));
     }
 
     #[test]

@@ -13,9 +13,9 @@ pub(crate) mod sim;
 pub(crate) mod uring;
 
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Op, UserData};
+use crate::net::{BindUdp, Dial};
+use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -35,8 +35,9 @@ pub(crate) struct Full(pub(crate) Op);
 
 /// A kernel: takes operations, gives completions.
 pub(crate) trait Backend {
-    /// Makes a socket that can be connected to `address`, or says why not, with a positive errno.
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32>;
+    /// Makes a socket that can be connected as `dial` says, with its options and bound to its local
+    /// address, or says why not, with a positive errno.
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32>;
 
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;
@@ -47,6 +48,11 @@ pub(crate) trait Backend {
     /// `Wait::For` and `Wait::Forever` do not count completions of sends that do not wait as something
     /// to come back for: they may be reported only with the next other completion.
     fn enter(&mut self, stage: &Stage, wait: Wait) -> io::Result<()>;
+
+    /// The next completion that `enter` brought back, if it is that of an [`Op::SendNow`] without an
+    /// error: its tag, and how many bytes left. A shorter way than [`Backend::next`] for what is by far
+    /// the most frequent.
+    fn next_sent(&mut self) -> Option<(Tag, usize)>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.
     fn next(&mut self) -> Option<Completion>;
@@ -77,4 +83,17 @@ pub(crate) trait Backend {
 
     /// How often a completion queue overflow was seen, since the start.
     fn overflows(&self) -> u64;
+
+    /// What makes datagram sockets for this backend's operations to name.
+    fn udp_maker(&self) -> Box<dyn BindUdp>;
+
+    /// Has buffers for datagrams ready, or says why not, with a positive errno. Comes before the first
+    /// receive of datagrams.
+    fn prepare_datagrams(&mut self) -> Result<(), i32>;
+
+    /// A datagram as `net::arrival` reads it.
+    fn datagram(&self, lease: &Lease) -> &[u8];
+
+    /// Takes the lease of a datagram back.
+    fn release_datagram(&mut self, lease: Lease);
 }

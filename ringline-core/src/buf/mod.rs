@@ -4,6 +4,7 @@
 mod block;
 mod guard;
 mod lease;
+mod outgoing;
 mod parcel;
 mod piece;
 mod pool;
@@ -15,6 +16,7 @@ pub use parcel::OnBreak;
 pub(crate) use block::Block;
 pub(crate) use guard::{Guard, drop_carefully};
 pub(crate) use lease::Lease;
+pub(crate) use outgoing::Outgoing;
 pub(crate) use parcel::{ChainRules, LINKS_MAX, Link, PIECES_MAX, Parcel};
 pub(crate) use piece::{Body, Piece, Unsent};
 pub(crate) use pool::Pool;

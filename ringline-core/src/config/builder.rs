@@ -14,11 +14,12 @@ const GIB: u64 = 1024 * MIB;
 const MILLISECOND: Duration = Duration::from_millis(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How much memory the receive buffers of one worker may have together.
-const RECEIVE_MEMORY_MAX: u64 = GIB;
+pub(super) const RECEIVE_MEMORY_MAX: u64 = GIB;
 /// What the kernel sends with the links that a chain may have, and with room to spare.
 const SEND_BYTES_MAX: u64 = GIB;
 /// As many connections as the most workers may have.
 const CONNECTIONS_MAX: u64 = 1024 * 1_000_000;
+const MESSAGES_MAX: u64 = 1 << 20;
 
 /// Sets up a [`Config`]. Every knob has a default that suits a server of many small messages.
 ///
@@ -67,6 +68,8 @@ impl ConfigBuilder {
         check_ring(&self.draft)?;
         check_times(&self.draft)?;
         check_caps(&self.draft)?;
+        check_mail(&self.draft)?;
+        super::udp::check(&self.draft)?;
         Ok(self.draft)
     }
 
@@ -414,13 +417,17 @@ fn check_caps(config: &Config) -> Result<(), ConfigError> {
     }
 }
 
-struct Number {
-    knob: &'static str,
-    value: u64,
+fn check_mail(config: &Config) -> Result<(), ConfigError> {
+    number!(config.mailbox_messages).within(1, MESSAGES_MAX)
+}
+
+pub(super) struct Number {
+    pub(super) knob: &'static str,
+    pub(super) value: u64,
 }
 
 impl Number {
-    fn within(&self, min: u64, max: u64) -> Result<(), ConfigError> {
+    pub(super) fn within(&self, min: u64, max: u64) -> Result<(), ConfigError> {
         let Self { knob, value } = *self;
         if (min..=max).contains(&value) {
             return Ok(());
@@ -430,7 +437,7 @@ impl Number {
 
     /// For a value whose range begins and ends with a power of two, so that both neighbours lie in
     /// it.
-    fn power_of_two(&self) -> Result<(), ConfigError> {
+    pub(super) fn power_of_two(&self) -> Result<(), ConfigError> {
         let Self { knob, value } = *self;
         if value.is_power_of_two() {
             return Ok(());
@@ -463,7 +470,7 @@ impl Number {
         })
     }
 
-    fn pieces_of(&self, piece: &Self, limit: u64) -> Result<(), ConfigError> {
+    pub(super) fn pieces_of(&self, piece: &Self, limit: u64) -> Result<(), ConfigError> {
         if self.value.saturating_mul(piece.value) <= limit {
             return Ok(());
         }

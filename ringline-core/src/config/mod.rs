@@ -7,6 +7,8 @@
 mod builder;
 mod caps;
 mod error;
+mod mail;
+mod udp;
 
 pub use builder::ConfigBuilder;
 pub use error::ConfigError;
@@ -61,6 +63,9 @@ pub struct Config {
     raise_open_files: bool,
     connections_max: Option<usize>,
     connections_per_address: Option<u32>,
+    mailbox_messages: usize,
+    datagram_buffers: u16,
+    datagram_bytes: u32,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -111,6 +116,9 @@ impl Default for Config {
             raise_open_files: true,
             connections_max: None,
             connections_per_address: None,
+            mailbox_messages: 4096,
+            datagram_buffers: 256,
+            datagram_bytes: 65_535,
         }
     }
 }
@@ -213,6 +221,10 @@ impl Config {
     pub(crate) fn connections_per_address(&self) -> Option<u32> {
         self.connections_per_address
     }
+
+    pub(crate) fn mailbox_messages(&self) -> usize {
+        self.mailbox_messages
+    }
 }
 
 impl Display for Config {
@@ -244,6 +256,9 @@ impl Display for Config {
             raise_open_files,
             connections_max,
             connections_per_address,
+            mailbox_messages,
+            datagram_buffers,
+            datagram_bytes,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -277,7 +292,9 @@ impl Display for Config {
         match connections_per_address {
             Some(connections) => write!(f, " connections_per_address={connections}"),
             None => write!(f, " connections_per_address=none"),
-        }
+        }?;
+        write!(f, " mailbox_messages={mailbox_messages}")?;
+        write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")
     }
 }
 
@@ -300,7 +317,8 @@ mod tests {
              deadlines.first_byte=none deadlines.idle=none \
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
-             connections_max=none connections_per_address=none"
+             connections_max=none connections_per_address=none mailbox_messages=4096 \
+             datagram_buffers=256 datagram_bytes=65535"
         );
     }
 
@@ -332,6 +350,7 @@ mod tests {
             .raise_open_files(false)
             .connections_max(15)
             .connections_per_address(14)
+            .mailbox_messages(16)
             .build()
             .unwrap();
         assert_eq!(
@@ -343,7 +362,7 @@ mod tests {
              connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
-             connections_per_address=14"
+             connections_per_address=14 mailbox_messages=16 datagram_buffers=256 datagram_bytes=65535"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());

@@ -1,6 +1,8 @@
 //! Why a connection that the handler asks for is not begun.
 
+use crate::net::OptionError;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Why [`Ctx::connect`](crate::Ctx::connect) did not begin to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +18,20 @@ pub enum ConnectError {
     /// The server shuts down.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The local address is of another family than the address to connect to.
+    #[error(
+        "cannot connect from {local}: the other end has an address of another family; bind to one of its own"
+    )]
+    LocalAddr {
+        /// What was asked for.
+        local: SocketAddr,
+    },
+    /// An unnamed Unix socket is nowhere.
+    #[error("cannot connect to an unnamed Unix socket; give a path or an abstract name")]
+    Unnamed,
+    /// An option of the socket cannot be set.
+    #[error(transparent)]
+    Option(#[from] OptionError),
 }
 
 /// A connection that was not begun: why, and the state that was meant for it.

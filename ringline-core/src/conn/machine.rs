@@ -1,7 +1,7 @@
 //! Completion in, event out: what a completion changes about one connection. No I/O, no user code.
 
 use super::row::WriteEnd;
-use super::{CloseReason, Conn, Phase, PhaseEvent};
+use super::{CloseReason, Conn, Obstacle, Phase, PhaseEvent};
 use crate::buf::{Lease, Parcel, Pool, Stage};
 use crate::op::{Kind, Outcome};
 
@@ -114,7 +114,7 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
         Outcome::Received(lease) => Event::Received(lease),
         Outcome::EndOfStream => {
             conn.ops.recv = false;
-            conn.has_ended = true;
+            conn.obstacles.add(Obstacle::Ended);
             Event::Ended
         }
         Outcome::Failed { errno } => {
@@ -216,6 +216,7 @@ fn release(conn: &mut Conn) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Family;
     use crate::op::Fd;
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
         for (outcome, is_final) in
             [(Outcome::Done, true), (failed(libc::EALREADY), true), (failed(libc::ENOENT), false)]
         {
-            let mut conn = Conn::new(Fd(0));
+            let mut conn = Conn::new(Fd(0), Family::V4);
             conn.phase = Phase::Open;
             conn.watch.ask();
             conn.ops.send_waits = true;

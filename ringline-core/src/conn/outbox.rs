@@ -288,6 +288,12 @@ impl Outbox {
         self.receipts.take_report()
     }
 
+    /// Nobody wants to be told about completed sends.
+    #[inline]
+    pub(crate) fn forget_report(&mut self) {
+        self.receipts.forget();
+    }
+
     /// The report for everything that never completed, if there is anything like that.
     pub(crate) fn take_failure(&mut self, reason: CloseReason) -> Option<Sent> {
         self.receipts.take_failure(reason)

@@ -71,6 +71,17 @@ impl Receipts {
         Some(Sent { through: self.reported, bytes, result })
     }
 
+    /// Nobody wants to be told of completed sends.
+    #[inline]
+    pub(super) fn forget(&mut self) {
+        if self.broken.is_some() {
+            let _ = self.take_report();
+        } else {
+            self.reported = self.delivered;
+            self.unreported_bytes = 0;
+        }
+    }
+
     /// The report for everything that never completed, if there is anything like that.
     pub(super) fn take_failure(&mut self, reason: CloseReason) -> Option<Sent> {
         if self.accepted <= self.reported {

@@ -1,11 +1,12 @@
 //! One row of the connection table: everything the core keeps about a connection except the user's
 //! state and the unread bytes, which are columns of their own.
 
-use super::{CloseReason, ConnId, Deadlines, Initiator, Outbox, Phase, PhaseEvent, Pressure, Watch};
+use super::{CloseReason, ConnId, Deadlines, Initiator, Obstacle, Obstacles, Outbox, Phase, PhaseEvent};
+use super::{Pressure, Tuning, Watch};
 use crate::buf::{Pool, Stage};
+use crate::net::{Dial, Family};
 use crate::op::Fd;
 use crate::timer::TimerId;
-use std::net::SocketAddr;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,32 +35,26 @@ pub(crate) struct Ops {
     pub(crate) send_cancelled: bool,
     pub(crate) reset: bool,
     pub(crate) close: bool,
+    pub(crate) set_option: bool,
 }
 
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
     pub(crate) fd: Fd,
+    pub(crate) family: Family,
     pub(crate) phase: Phase,
     pub(crate) write_end: WriteEnd,
     pub(crate) ops: Ops,
     /// Where to connect to, until that operation is on its way.
-    pub(crate) dials: Option<Box<SocketAddr>>,
+    pub(crate) dials: Option<Box<Dial>>,
     /// The handler was told that it is open.
     pub(crate) was_open: bool,
-    /// The handler paused reading.
-    pub(crate) is_paused: bool,
-    /// Reading waits for the outbox to come down.
-    pub(crate) is_held: bool,
-    /// Reading waits for room in the outboxes of the worker.
-    pub(crate) is_starved: bool,
-    /// More is unread than the limit allows, but the handler is getting on with it.
-    pub(crate) is_stuffed: bool,
+    /// Why it is not read.
+    pub(crate) obstacles: Obstacles,
     /// Unread bytes are to be presented again although nothing has arrived.
     pub(crate) redeliver: bool,
-    /// The peer ended its direction.
-    pub(crate) has_ended: bool,
-    /// The handler was told so.
+    /// The handler was told that the peer has ended its direction.
     pub(crate) end_told: bool,
     /// In the list of connections to flush.
     pub(crate) is_dirty: bool,
@@ -84,23 +79,22 @@ pub(crate) struct Conn {
     pub(crate) close_timer: Option<TimerId>,
     /// Its deadlines.
     pub(crate) watch: Watch,
+    /// Options that are to be set.
+    pub(crate) tuning: Option<Box<Tuning>>,
 }
 
 impl Conn {
-    pub(crate) fn new(fd: Fd) -> Self {
+    pub(crate) fn new(fd: Fd, family: Family) -> Self {
         Self {
             fd,
+            family,
             phase: Phase::Arriving,
             write_end: WriteEnd::Open,
             ops: Ops::default(),
             dials: None,
             was_open: false,
-            is_paused: false,
-            is_held: false,
-            is_starved: false,
-            is_stuffed: false,
+            obstacles: Obstacles::default(),
             redeliver: false,
-            has_ended: false,
             end_told: false,
             is_dirty: false,
             is_due: false,
@@ -115,13 +109,15 @@ impl Conn {
             retries: 0,
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
+            tuning: None,
         }
     }
 
     /// A connection to be made, without a socket yet.
-    pub(crate) fn dialing(address: SocketAddr) -> Self {
-        let dials = Some(Box::new(address));
-        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE) }
+    pub(crate) fn dialing(dial: Dial) -> Self {
+        let family = dial.addr.family();
+        let dials = Some(Box::new(dial));
+        Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE, family) }
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.
@@ -166,50 +162,51 @@ impl Conn {
     /// Whether the handler is to see data now.
     #[inline]
     pub(crate) fn delivers(&self) -> bool {
-        let waits = self.is_paused | self.is_held | self.is_starved | (self.feeds > 0);
-        self.phase == Phase::Open && !waits
+        self.phase == Phase::Open && self.obstacles.let_deliver()
+    }
+
+    /// Whether the peer has ended its direction.
+    #[inline]
+    pub(crate) fn has_ended(&self) -> bool {
+        self.obstacles.has(Obstacle::Ended)
     }
 
     /// Whether a receive should be armed.
-    #[inline]
     pub(crate) fn wants_recv(&self) -> bool {
-        // By far the most frequent case.
-        if self.delivers() && !self.is_stuffed {
-            return !self.has_ended;
+        if self.has_ended() {
+            return false;
         }
-        self.wants_recv_all_the_same()
-    }
-
-    fn wants_recv_all_the_same(&self) -> bool {
-        let open = match self.phase {
+        match self.phase {
             Phase::Open => {
+                let mut obstacles = self.obstacles;
                 // One that is armed stays so until the socket refuses; none is armed anew.
-                let blocked = self.is_held && (self.outbox.is_blocked() || !self.ops.recv);
-                let waits = self.feeds > 0 || self.is_starved || blocked;
-                !(self.is_paused || self.is_stuffed || waits)
+                if !self.outbox.is_blocked() && self.ops.recv {
+                    obstacles.remove(Obstacle::Held);
+                }
+                obstacles.are_none()
             }
             Phase::Flushing => self.ops.recv,
             Phase::Lingering => true,
             _ => false,
-        };
-        open && !self.has_ended
+        }
     }
 
     /// Whether the connection is open in both directions, receives if it wants to, and is below its
     /// high mark: nothing but sending can be left to do.
     #[inline]
     pub(crate) fn is_steady(&self) -> bool {
+        // By far the most frequent case.
+        let is_plain = self.obstacles.are_none() && self.ops.recv && !self.ops.send_waits;
         self.phase == Phase::Open
             && self.write_end == WriteEnd::Open
-            && self.ops.recv == self.wants_recv()
             && self.outbox.pressure() == Pressure::Low
-            && !self.recalls_send()
+            && (is_plain || self.ops.recv == self.wants_recv() && !self.recalls_send())
     }
 
     /// Whether a send that waits for room is to come home before it is done: at a peer that has
     /// ended, because the kernel cannot wait there, and to tell how many bytes have left.
     pub(crate) fn recalls_send(&self) -> bool {
-        self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended || self.watch.asks())
+        self.ops.send_waits && !self.ops.send_cancelled && (self.has_ended() || self.watch.asks())
     }
 
     /// Whether it makes no difference to anything but the outbox when a send goes out whole.
@@ -234,6 +231,7 @@ impl Conn {
             && !ops.cancel_send
             && !ops.reset
             && !ops.close
+            && !ops.set_option
             && self.write_end != WriteEnd::InFlight
             && !self.outbox.is_flying()
     }

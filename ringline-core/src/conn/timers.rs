@@ -5,6 +5,7 @@
 
 use super::{Conn, ConnId, Table};
 use crate::timer::{TimerId, Wheel};
+use crate::udp::UdpId;
 
 /// What a timer means, in the words of whoever set it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,8 @@ pub(crate) enum Fired {
     Tick,
     /// The server's time to drain is over.
     ShutdownDeadline,
+    /// A datagram socket may be asked again.
+    UdpAgain(UdpId),
 }
 
 #[derive(Debug)]

@@ -4,11 +4,12 @@ use super::sending::Presented;
 use super::{Clock, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::config::Config;
-use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Table};
-use crate::conn::{Phase, TimerKey, Timers, Watch, WriteEnd};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Obstacle};
+use crate::conn::{Phase, Table, TimerKey, Timers, Watch, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::net::Tickets;
 use crate::timer::TimerId;
+use crate::udp::Sockets;
 use std::io;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub(crate) struct Io {
     pub(crate) tickets: Tickets,
     /// No new connections for now.
     pub(crate) accepts_paused: bool,
+    /// Datagram sockets.
+    pub(crate) udp: Sockets,
 }
 
 impl Io {
@@ -85,6 +88,7 @@ impl Io {
             hold_limit: config.forward_hold_bytes(),
             tickets: Tickets::default(),
             accepts_paused: false,
+            udp: Sockets::new(seat.worker as u32),
         })
     }
 
@@ -147,9 +151,8 @@ impl Io {
 
     pub(crate) fn pause_reads(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id)
-            && !conn.is_paused
+            && conn.obstacles.add(Obstacle::Paused)
         {
-            conn.is_paused = true;
             conn.watch.stop(Deadline::Read);
             self.shard.reads_pauses.increment();
             self.mark(id);
@@ -158,7 +161,7 @@ impl Io {
 
     pub(crate) fn resume_reads(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
-            conn.is_paused = false;
+            conn.obstacles.remove(Obstacle::Paused);
             conn.redeliver = true;
             self.mark(id);
             self.note(id);
@@ -221,7 +224,7 @@ impl Io {
             self.timers.cancel(timer, &mut self.conns);
         }
         self.queued -= conn.outbox.discard(&mut self.stage, &mut self.pool);
-        if conn.is_starved {
+        if conn.obstacles.has(Obstacle::Starved) {
             self.starved.retain(|(starved, _)| *starved != id);
         }
         for source in std::mem::take(&mut conn.fed_by) {

@@ -5,17 +5,22 @@
 
 mod chain;
 mod clock;
+mod datagrams;
 mod deadlines;
+mod desk;
 mod dialing;
 mod io;
 mod parts;
+mod posting;
 mod sending;
+mod tuning;
 
 pub use chain::Chain;
 pub use parts::Parts;
 
 pub(crate) use clock::Clock;
 pub(crate) use deadlines::begin;
+pub(crate) use desk::Desk;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
 
@@ -41,13 +46,12 @@ pub struct Seat {
 /// The worker, as a callback sees it.
 pub struct Ctx<'a, H: EventHandler> {
     io: &'a mut Io,
-    /// The states of connections that the callback has asked for.
-    parked: &'a mut Vec<(ConnId, H::Conn)>,
+    desk: &'a mut Desk<H>,
 }
 
 impl<'a, H: EventHandler> Ctx<'a, H> {
-    pub(crate) fn new(io: &'a mut Io, parked: &'a mut Vec<(ConnId, H::Conn)>) -> Self {
-        Self { io, parked }
+    pub(crate) fn new(io: &'a mut Io, desk: &'a mut Desk<H>) -> Self {
+        Self { io, desk }
     }
 
     /// Queues a copy of `bytes` for a connection, behind everything sent before. All of it is

@@ -4,7 +4,7 @@ use super::chain::{Chain, Then};
 use super::io::Io;
 use super::parts::{Part, Parts};
 use crate::buf::{Body, Guard, Lease, Parcel, Piece, Pool, SendGuard};
-use crate::conn::{Accepted, CloseReason, ConnId, Deadline, Pressure, Rejected, SendError};
+use crate::conn::{Accepted, CloseReason, ConnId, Deadline, Obstacle, Pressure, Rejected, SendError};
 
 /// Received bytes that a callback is looking at where the backend has them, so that they can be
 /// forwarded.
@@ -190,6 +190,7 @@ impl Io {
         if let Some(conn) = self.conns.get_mut(source) {
             conn.feeds -= 1;
             if conn.feeds == 0 {
+                conn.obstacles.remove(Obstacle::Feeding);
                 conn.redeliver = true;
                 self.mark(source);
                 self.note(source);
@@ -213,7 +214,7 @@ impl Io {
             if len > room {
                 self.starved.push((id, len));
             } else if let Some(conn) = self.conns.get_mut(id) {
-                conn.is_starved = false;
+                conn.obstacles.remove(Obstacle::Starved);
                 conn.redeliver = true;
                 self.mark(id);
                 self.note(id);
@@ -251,8 +252,8 @@ impl Io {
             return;
         }
         if conn.outbox.raise() {
-            conn.is_held = self.holds_reads;
-            if conn.is_held {
+            if self.holds_reads {
+                conn.obstacles.add(Obstacle::Held);
                 conn.watch.stop(Deadline::Read);
             }
             self.shard.outbox_high.increment();
@@ -272,7 +273,7 @@ impl Io {
         let id = self.presented.source.unwrap_or(id);
         if self.holds_reads
             && let Some(conn) = self.conns.get_mut(id)
-            && !std::mem::replace(&mut conn.is_starved, true)
+            && conn.obstacles.add(Obstacle::Starved)
         {
             conn.watch.stop(Deadline::Read);
             self.starved.push((id, len));
@@ -286,8 +287,8 @@ impl Io {
         self.shard.pool_waits.add(fresh.into());
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
-            conn.is_held = self.holds_reads;
-            if conn.is_held {
+            if self.holds_reads {
+                conn.obstacles.add(Obstacle::Held);
                 conn.watch.stop(Deadline::Read);
             }
             self.shard.outbox_high.increment();
@@ -354,6 +355,7 @@ impl Io {
         fed.fed_by.push(source);
         if let Some(feeding) = self.conns.get_mut(source) {
             feeding.feeds += 1;
+            feeding.obstacles.add(Obstacle::Feeding);
             feeding.watch.stop(Deadline::Read);
             self.mark(source);
         }

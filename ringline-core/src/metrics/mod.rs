@@ -118,6 +118,40 @@ macro_rules! metric_table {
                 "Connections turned away because their peer's address had as many as it may have.";
             accept_pauses: Counter = "ringline/accept/pauses",
                 "Times a worker paused accepting because it was asked to.";
+            mailbox_messages: Counter = "ringline/mailbox/messages",
+                "Messages delivered to handlers.";
+            mailbox_wakeups: Counter = "ringline/mailbox/wakeups",
+                "Times a worker that slept was woken because something was posted to it.";
+            mailbox_full: Counter = "ringline/mailbox/full",
+                "Messages that were not posted because too many waited for the worker.";
+            options_refused: Counter = "ringline/options/refused",
+                "Options of open connections that the kernel refused to set.";
+            udp_received: Counter = "ringline/udp/received",
+                "Datagrams presented to the handler, those that the kernel had put together counted one by one.";
+            udp_bytes_received: Counter = "ringline/udp/bytes/received",
+                "Bytes of datagrams presented to the handler.";
+            udp_sent: Counter = "ringline/udp/sent",
+                "Datagrams that the kernel took for sending.";
+            udp_bytes_sent: Counter = "ringline/udp/bytes/sent",
+                "Bytes of datagrams that the kernel took for sending.";
+            udp_sends_failed: Counter = "ringline/udp/sends/failed",
+                "Datagrams that were accepted and that the kernel refused.";
+            udp_sends_dropped: Counter = "ringline/udp/sends/dropped",
+                "Datagrams that a full queue turned away, or that were queued when their socket was cut off.";
+            udp_dropped_by_kernel: Counter = "ringline/udp/dropped_by_kernel",
+                "Datagrams that the kernel dropped because the buffer of their socket was full.";
+            udp_discarded: Counter = "ringline/udp/discarded",
+                "Datagrams that arrived on a socket that was closing, or made no sense.";
+            udp_truncated: Counter = "ringline/udp/truncated",
+                "Datagrams that were cut because they were larger than a buffer.";
+            udp_buffers_empty: Counter = "ringline/udp/buffers/empty",
+                "Receives of datagrams that found no free buffer (ENOBUFS).";
+            udp_errors: Counter = "ringline/udp/errors",
+                "Errors that came back for earlier datagrams of connected sockets.";
+            udp_pauses: Counter = "ringline/udp/pauses",
+                "Times a datagram socket was paused.";
+            udp_sockets: Gauge = "ringline/udp/sockets",
+                "Datagram sockets open now.";
         }
     };
 }

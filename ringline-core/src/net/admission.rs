@@ -55,9 +55,9 @@ impl Admission {
     }
 
     /// Counts one more connection, if no cap is in the way.
-    fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Ticket, Refusal> {
+    fn admit(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Ticket, Refusal> {
         let mut counted = None;
-        if let Some(per_address) = self.per_address {
+        if let (Some(per_address), Some(address)) = (self.per_address, address) {
             let origin = Origin::of(address);
             match self.lock().entry(origin) {
                 Entry::Occupied(entry) if *entry.get() >= per_address => return Err(Refusal::Address),
@@ -140,8 +140,8 @@ impl Tickets {
         Self { admission, held: Vec::new() }
     }
 
-    /// A ticket for a peer at `address`; `None` if none is needed.
-    pub(crate) fn ask(&self, address: IpAddr) -> Result<Option<Ticket>, Refusal> {
+    /// A ticket for a peer at `address`, which one of a Unix socket has not; `None` if none is needed.
+    pub(crate) fn ask(&self, address: Option<IpAddr>) -> Result<Option<Ticket>, Refusal> {
         self.admission.as_ref().map(|admission| admission.admit(address)).transpose()
     }
 
@@ -179,8 +179,8 @@ mod tests {
         Origin::of(address.parse().unwrap())
     }
 
-    fn ip(address: &str) -> IpAddr {
-        address.parse().unwrap()
+    fn ip(address: &str) -> Option<IpAddr> {
+        address.parse().ok()
     }
 
     #[test]
@@ -229,6 +229,16 @@ mod tests {
         drop(third);
         let _fifth = admission.admit(near).unwrap();
         assert_eq!(admission.lock().len(), 2, "who was refused has left nothing");
+    }
+
+    #[test]
+    fn who_has_no_ip_address_counts_towards_the_server_alone() {
+        let admission = Admission::new(Some(3), Some(1)).unwrap();
+        let all: Vec<_> = (0..3).map(|_| admission.admit(None).unwrap()).collect();
+        assert_eq!(admission.admit(None).unwrap_err(), Refusal::Server);
+        assert!(admission.lock().is_empty());
+        drop(all);
+        assert!(admission.is_empty());
     }
 
     #[test]
@@ -291,8 +301,8 @@ mod tests {
                     tickets.give_back(row);
                     continue;
                 }
-                let address = if host < 6 { IpAddr::from([192, 0, 2, host]) }
-                    else { IpAddr::from([0x2001, 0xdb8, 0, host.into(), 0, 0, row as u16, 1]) };
+                let address = Some(if host < 6 { IpAddr::from([192, 0, 2, host]) }
+                    else { IpAddr::from([0x2001, 0xdb8, 0, host.into(), 0, 0, row as u16, 1]) });
                 let of_host = rows.iter().filter(|other| **other == Some(host)).count();
                 let all = rows.iter().flatten().count();
                 let expected = if of_host == 4 { Err(Refusal::Address) }

@@ -1,4 +1,4 @@
-//! Listening TCP sockets.
+//! Listening sockets, and how those of TCP are made.
 //!
 //! A `Listener` is listening from the moment it exists, its address is the one the kernel chose,
 //! and every option that accepted sockets inherit has been set before the first of them could
@@ -11,25 +11,70 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sys::limits;
+use super::socket_file::SocketFile;
+use super::socket_options::{Moment, Setting};
+use super::{Addr, OptionError, OptionRefused, SocketOptions, UnixListenError};
+use crate::sys::{limits, sock_opt};
 
-/// A listening TCP socket that all workers accept from.
+/// A listening socket that all workers accept from.
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
-    local_addr: SocketAddr,
+    local_addr: Addr,
+    /// What accepted sockets do not inherit.
+    accepted: Vec<Setting>,
+    file: Option<SocketFile>,
 }
 
 impl Listener {
+    /// Has the socket listen, which has its address.
+    pub(super) fn new(
+        socket: Socket,
+        backlog: u32,
+        settings: &[Setting],
+        file: Option<SocketFile>,
+    ) -> io::Result<Self> {
+        socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+        let local_addr = Addr::from_sock_addr(&socket.local_addr()?);
+        let local_addr = local_addr.expect("a socket has an address of its own family");
+        let family = local_addr.family();
+        let accepted = settings.iter().filter(|setting| !setting.is_inherited(family)).cloned().collect();
+        Ok(Self { fd: socket.into(), local_addr, accepted, file })
+    }
+
     /// The listening descriptor; it closes on exec.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// The address it is bound to; a port that was given as 0 is the one the kernel chose.
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub(crate) fn local_addr(&self) -> &Addr {
+        &self.local_addr
     }
+
+    /// What to set on each accepted socket, because it does not inherit it.
+    pub(crate) fn accepted(&self) -> &[Setting] {
+        &self.accepted
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // While the socket listens, nobody takes its file for one that was left behind.
+        drop(self.file.take());
+    }
+}
+
+/// Sets options on a socket that has no address yet.
+pub(crate) fn set_all(socket: &Socket, settings: &[Setting]) -> Result<(), OptionRefused> {
+    for Setting { option, level, name, value } in settings {
+        let refused = |error: io::Error| OptionRefused {
+            option: *option,
+            errno: error.raw_os_error().unwrap_or(libc::EINVAL),
+        };
+        sock_opt::set(socket.as_fd(), *level, *name, value).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// How a listening socket is set up.
@@ -47,15 +92,19 @@ pub struct ListenOptions {
     backlog: u32,
     nodelay: bool,
     v6_only: bool,
+    socket: SocketOptions,
 }
 
 impl Default for ListenOptions {
     /// A backlog of 4096, no delay of small segments, and IPv4 clients welcome on an IPv6 wildcard
     /// address.
     fn default() -> Self {
-        Self { backlog: 4096, nodelay: true, v6_only: false }
+        Self { backlog: BACKLOG, nodelay: true, v6_only: false, socket: SocketOptions::new() }
     }
 }
+
+/// How many connections may wait unless told otherwise.
+pub(super) const BACKLOG: u32 = 4096;
 
 impl ListenOptions {
     /// Sets how many established connections may wait to be accepted; 4096 unless set.
@@ -88,6 +137,14 @@ impl ListenOptions {
     #[must_use]
     pub const fn v6_only(mut self, on: bool) -> Self {
         self.v6_only = on;
+        self
+    }
+
+    /// Sets options of the socket before it gets its address. Accepted sockets have them, too: they
+    /// inherit them, or they are set when [`on_open`](crate::EventHandler::on_open) is called.
+    #[must_use]
+    pub fn socket(mut self, options: SocketOptions) -> Self {
+        self.socket = options;
         self
     }
 }
@@ -146,6 +203,25 @@ pub enum ListenError {
         /// The limit in force.
         soft_limit: u64,
     },
+    /// An option of the socket cannot be set; the kernel has not been asked.
+    #[error("cannot listen on {addr}: {source}")]
+    Option {
+        /// The address that was tried.
+        addr: Addr,
+        /// What is wrong with it.
+        source: OptionError,
+    },
+    /// The kernel refused an option of the socket.
+    #[error("cannot listen on {addr}: {source}; leave it out, or see to what it needs")]
+    OptionRefused {
+        /// The address that was tried.
+        addr: Addr,
+        /// Which one, and why.
+        source: OptionRefused,
+    },
+    /// A Unix socket cannot listen there.
+    #[error(transparent)]
+    Unix(#[from] UnixListenError),
     /// The kernel refused for another reason.
     #[error(
         "cannot listen on {addr}: {source}; check that the kernel has this address family switched \
@@ -177,7 +253,13 @@ impl ListenError {
 
 /// Listens on `addr`; port 0 lets the kernel choose.
 pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> Result<Listener, ListenError> {
-    open(addr, options).map_err(|source| ListenError::from_kernel(addr, source))
+    let settings = options.socket.settings(Addr::from(addr).family(), Moment::Fresh);
+    let settings = settings.map_err(|source| ListenError::Option { addr: addr.into(), source })?;
+    let socket = fresh(addr, options).map_err(|source| ListenError::from_kernel(addr, source))?;
+    set_all(&socket, &settings).map_err(|source| ListenError::OptionRefused { addr: addr.into(), source })?;
+    let listening = socket.bind(&addr.into());
+    let listening = listening.and_then(|()| Listener::new(socket, options.backlog, &settings, None));
+    listening.map_err(|source| ListenError::from_kernel(addr, source))
 }
 
 /// Listens on the first of `addresses` that can be had.
@@ -213,7 +295,8 @@ pub(crate) fn resolve(addr: impl ToSocketAddrs + Debug) -> Result<Vec<SocketAddr
     found.map_err(|source| ListenError::BadAddress { given: format!("{addr:?}"), source })
 }
 
-fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
+/// A socket with the options that every listener has.
+fn fresh(addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         // Said either way, because the default is a setting of the host (`net.ipv6.bindv6only`).
@@ -223,10 +306,7 @@ fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it, which saves a call for each of them.
     socket.set_tcp_nodelay(options.nodelay)?;
-    socket.bind(&addr.into())?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    let local_addr = socket.local_addr()?.as_socket().expect("a TCP socket has an IP address");
-    Ok(Listener { fd: socket.into(), local_addr })
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -241,6 +321,10 @@ mod tests {
 
     fn listen(addr: SocketAddr, options: &ListenOptions) -> Listener {
         bind(addr, options).unwrap()
+    }
+
+    fn ip(listener: &Listener) -> SocketAddr {
+        listener.local_addr().ip().unwrap()
     }
 
     /// A connection to `to`, as the client and as the listener sees it.
@@ -259,8 +343,8 @@ mod tests {
     #[test]
     fn port_zero_becomes_the_port_that_clients_reach() {
         let listener = listen(LOCAL, &ListenOptions::default());
-        assert_ne!(listener.local_addr().port(), 0);
-        let (mut client, mut accepted) = connect(&listener, listener.local_addr());
+        assert_ne!(ip(&listener).port(), 0);
+        let (mut client, mut accepted) = connect(&listener, ip(&listener));
         client.write_all(b"x").unwrap();
         let mut byte = [0];
         accepted.read_exact(&mut byte).unwrap();
@@ -271,7 +355,7 @@ mod tests {
     fn accepted_sockets_inherit_nodelay() {
         for on in [true, false] {
             let listener = listen(LOCAL, &ListenOptions::default().nodelay(on));
-            let (_client, accepted) = connect(&listener, listener.local_addr());
+            let (_client, accepted) = connect(&listener, ip(&listener));
             assert_eq!(accepted.nodelay().unwrap(), on);
         }
     }
@@ -289,7 +373,7 @@ mod tests {
     #[test]
     fn the_backlog_bounds_the_connections_that_wait() {
         let listener = listen(LOCAL, &ListenOptions::default().backlog(2));
-        let addr = listener.local_addr();
+        let addr = ip(&listener);
         let patience = std::time::Duration::from_millis(300);
         let attempts = (0..8).map(|_| TcpStream::connect_timeout(&addr, patience));
         let waiting: Vec<_> = attempts.take_while(Result::is_ok).collect();
@@ -304,13 +388,13 @@ mod tests {
         }
         let wildcard = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
         let both = listen(wildcard, &ListenOptions::default());
-        let port = both.local_addr().port();
+        let port = ip(&both).port();
         let _v4 = connect(&both, (Ipv4Addr::LOCALHOST, port).into());
         let _v6 = connect(&both, (Ipv6Addr::LOCALHOST, port).into());
 
         let one = listen(wildcard, &ListenOptions::default().v6_only(true));
         assert!(SockRef::from(&one.as_fd()).only_v6().unwrap());
-        let port = one.local_addr().port();
+        let port = ip(&one).port();
         let _v6 = connect(&one, (Ipv6Addr::LOCALHOST, port).into());
     }
 
@@ -318,21 +402,21 @@ mod tests {
     fn an_address_is_free_again_while_old_connections_linger() {
         let options = ListenOptions::default();
         let first = listen(LOCAL, &options);
-        let addr = first.local_addr();
+        let addr = ip(&first);
         let (mut client, accepted) = connect(&first, addr);
         // The side that closes first keeps the address in TIME_WAIT.
         drop(accepted);
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop(client);
         drop(first);
-        assert_eq!(listen(addr, &options).local_addr(), addr);
+        assert_eq!(*listen(addr, &options).local_addr(), addr);
     }
 
     #[test]
     fn the_kernels_refusals_are_told_apart() {
         let options = ListenOptions::default();
         let taken = listen(LOCAL, &options);
-        let addr = taken.local_addr();
+        let addr = ip(&taken);
         let error = bind(addr, &options).unwrap_err();
         assert!(matches!(error, ListenError::AddressInUse { addr: tried } if tried == addr));
         assert!(error.to_string().contains(&addr.to_string()));
@@ -364,9 +448,9 @@ mod tests {
         let options = ListenOptions::default();
         let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
         let listener = bind_first(&[foreign, LOCAL, foreign], &options).unwrap();
-        assert_eq!(listener.local_addr().ip(), LOCAL.ip());
+        assert_eq!(ip(&listener).ip(), LOCAL.ip());
 
-        let taken = listener.local_addr();
+        let taken = ip(&listener);
         let error = bind_first(&[foreign, taken], &options).unwrap_err();
         assert!(matches!(error, ListenError::AddressInUse { addr } if addr == taken));
     }

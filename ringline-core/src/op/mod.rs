@@ -7,8 +7,8 @@ mod user_data;
 
 pub(crate) use user_data::{Kind, Tag, UserData};
 
-use crate::buf::{Lease, Parcel, Span};
-use std::net::SocketAddr;
+use crate::buf::{Lease, Outgoing, Parcel, Span};
+use crate::net::{Dial, Remote, Setting};
 use std::os::fd::RawFd;
 
 /// A socket in a backend's own table of descriptors.
@@ -42,12 +42,13 @@ impl Fd {
 /// One request to a backend with everything it needs.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Accepts one connection of a listening socket. Completes with `Accepted` or `Failed`.
-    Accept { listener: RawFd },
+    /// Accepts one connection of a listening socket. Completes with `Accepted` or `Failed`. Peers of a
+    /// Unix socket have credentials.
+    Accept { listener: RawFd, is_unix: bool },
     /// Connects a socket that `Backend::socket` has made, which
     /// happens once and before anything else on it. Completes with `Done`, or with `Failed`, after which
     /// the socket is good for nothing but its close.
-    Connect { fd: Fd, address: Box<SocketAddr> },
+    Connect { fd: Fd, dial: Box<Dial> },
     /// Receives until told otherwise, into buffers of the backend. Completes many times with
     /// `Received`; `EndOfStream`, `Failed` and a completion without `more` end it.
     Recv { fd: Fd },
@@ -71,14 +72,21 @@ pub(crate) enum Op {
     /// Asks for the operation with this exact tag to end early. Completes with `Done` or `Failed`;
     /// the target completes by itself, too.
     Cancel { target: UserData },
+    /// Sets an option. Completes with `Done` or `Failed`.
+    SetOption { fd: Fd, setting: Box<Setting> },
+    /// Receives datagrams until told otherwise, into buffers of the backend's own for datagrams.
+    /// Completes many times with `Datagram`; `Failed` and a completion without `more` end it.
+    RecvDatagrams { fd: Fd },
+    /// Sends one datagram, or a run of equal ones. Waits for room. Completes with `DatagramSent`.
+    SendDatagram { fd: Fd, datagram: Box<Outgoing> },
 }
 
 /// What became of an operation.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// A connection and its peer's address. The address is missing if the kernel gave one that is
-    /// neither IPv4 nor IPv6.
-    Accepted { fd: Fd, peer: Option<Box<SocketAddr>> },
+    /// A connection and who is at the other end, which is missing if the kernel gave an address of
+    /// another family than those of listeners, or no credentials.
+    Accepted { fd: Fd, peer: Option<Box<Remote>> },
     /// Bytes of a stream, on loan from the backend.
     Received(Lease),
     /// The peer has ended its sending direction.
@@ -92,6 +100,11 @@ pub(crate) enum Outcome {
     Done,
     /// The kernel refused, with a positive errno.
     Failed { errno: i32 },
+    /// A datagram with what is known about it, in the form of `net::arrival`; on loan from the
+    /// buffers for datagrams.
+    Datagram(Lease),
+    /// The kernel has taken a datagram, or says with an errno why it did not.
+    DatagramSent { errno: i32, datagram: Box<Outgoing> },
 }
 
 /// One completion of one operation.

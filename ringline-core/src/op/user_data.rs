@@ -9,7 +9,7 @@
 pub(crate) enum Kind {
     /// Row of the worker's accept table.
     Accept = 1,
-    /// Row of the connection table, as are the next five, `Reset` and the last two.
+    /// Row of the connection table, as are the next five, `Reset`, `Connect` and `CancelConnect`.
     Recv = 2,
     Send = 3,
     Shutdown = 4,
@@ -29,6 +29,14 @@ pub(crate) enum Kind {
     Parcel = 13,
     Connect = 14,
     CancelConnect = 15,
+    /// Row of the connection table.
+    SetOption = 16,
+    /// Row of the table of datagram sockets, as is `CancelUdpRecv`.
+    UdpRecv = 17,
+    /// Row of the table of datagrams in flight, as is `CancelUdpSend`.
+    UdpSend = 18,
+    CancelUdpRecv = 19,
+    CancelUdpSend = 20,
 }
 
 impl Kind {
@@ -51,6 +59,11 @@ impl Kind {
             13 => Self::Parcel,
             14 => Self::Connect,
             15 => Self::CancelConnect,
+            16 => Self::SetOption,
+            17 => Self::UdpRecv,
+            18 => Self::UdpSend,
+            19 => Self::CancelUdpRecv,
+            20 => Self::CancelUdpSend,
             _ => return None,
         })
     }
@@ -113,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 15] = [
+        const ALL: [Self; 20] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -129,6 +142,11 @@ mod tests {
             Self::Parcel,
             Self::Connect,
             Self::CancelConnect,
+            Self::SetOption,
+            Self::UdpRecv,
+            Self::UdpSend,
+            Self::CancelUdpRecv,
+            Self::CancelUdpSend,
         ];
     }
 

@@ -1,7 +1,9 @@
 //! Why a server did not start, or did not end well.
 
 use crate::backend::uring::RingError;
+use crate::net::BindError;
 use std::io;
+use std::net::SocketAddr;
 
 /// Why a server could not be launched. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +59,24 @@ pub enum LaunchError {
     Cpus {
         /// What the kernel said.
         source: io::Error,
+    },
+    /// A datagram socket could not be had for each worker.
+    #[error("a datagram socket for worker {worker}: {source}")]
+    Bind {
+        /// Which worker.
+        worker: usize,
+        /// Why.
+        source: BindError,
+    },
+    /// A datagram socket was to be on a worker that does not exist.
+    #[error("the datagram socket {addr} is for worker {worker} and there are {workers}; the first is 0")]
+    NoSuchWorker {
+        /// The socket.
+        addr: SocketAddr,
+        /// The worker that was named.
+        worker: usize,
+        /// How many there are.
+        workers: usize,
     },
     /// The handler's factory or its `on_start` panicked.
     #[error("the handler panicked while it was started")]

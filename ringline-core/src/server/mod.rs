@@ -6,6 +6,7 @@
 mod error;
 mod running;
 mod thread;
+mod udp;
 
 pub use error::{LaunchError, RunError};
 pub use running::Running;
@@ -14,10 +15,12 @@ use crate::backend::uring::{Capabilities, Setup};
 use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
+use crate::mail::Waker;
 use crate::metrics::ShardReader;
-use crate::net::{self, ListenError, ListenOptions, Listener, topology};
+use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions};
+use crate::net::{UnixAddr, UnixListenOptions, topology};
 use crate::sys::{EventFd, affinity, limits};
-use crate::worker::Balance;
+use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use running::Handle;
 use std::fmt::Debug;
@@ -26,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 use thread::Plan;
+use udp::UdpPlan;
 
 /// Descriptors of the process that a worker and its surroundings need.
 const PROCESS_FILES: u64 = 64;
@@ -57,12 +61,13 @@ struct Ready {
 pub struct Server {
     config: Config,
     listeners: Vec<Arc<Listener>>,
+    udp: UdpPlan,
 }
 
 impl Server {
     /// A server with this configuration and no listeners yet.
     pub fn new(config: Config) -> Self {
-        Self { config, listeners: Vec::new() }
+        Self { config, listeners: Vec::new(), udp: UdpPlan::default() }
     }
 
     /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
@@ -93,6 +98,22 @@ impl Server {
         Ok(self)
     }
 
+    /// Listens on a Unix socket: on a path, on an abstract name, or, if the address is unnamed, on an abstract
+    /// name that the kernel chooses. The socket file goes when the server stops accepting, if it is still
+    /// the one that was made.
+    ///
+    /// Everything that holds for TCP connections holds for these; they count towards
+    /// [`connections_max`](crate::ConfigBuilder::connections_max), but towards the connections of no
+    /// address. Their descriptors count towards the process's limit of open files on every kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`] says what is in the way and what to do.
+    pub fn listen_unix(mut self, addr: UnixAddr, options: &UnixListenOptions) -> Result<Self, ListenError> {
+        self.listeners.push(Arc::new(net::bind_unix(addr, options)?));
+        Ok(self)
+    }
+
     /// Starts the workers. `factory` makes one handler per worker, on the worker's own thread, so
     /// a handler need not be `Send`.
     ///
@@ -101,21 +122,25 @@ impl Server {
     /// # Errors
     ///
     /// The first thing that went wrong, as a [`LaunchError`]; no worker is left behind.
-    pub fn launch<H, F>(self, factory: F) -> Result<Running, LaunchError>
+    pub fn launch<H, F>(mut self, factory: F) -> Result<Running<H::Message>, LaunchError>
     where
         H: EventHandler + 'static,
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
+        let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
-        let balance = Balance::new(seats.len(), &self.config);
+        let wakes = wakes(seats.len())?;
+        let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
+        let shared = Shared::new(wakers, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut spawned = Ok(());
-        for seat in seats {
-            match self.spawn(seat, &balance, &report, Arc::clone(&factory)) {
+        for (seat, wake) in seats.into_iter().zip(wakes) {
+            let (shared, udp) = (shared.of(seat.worker), udp.take(seat.worker));
+            match self.spawn(seat, wake, shared, udp, &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -142,14 +167,16 @@ impl Server {
         for start in starts {
             let _ = start.send(());
         }
-        let local_addrs = self.listeners.iter().map(|listener| listener.local_addr()).collect();
-        Ok(Running::new(handles, local_addrs, ready))
+        let addrs = self.listeners.iter().map(|listener| listener.local_addr().clone()).collect();
+        Ok(Running::new(handles, addrs, udp.addrs, ready, shared.mailbox))
     }
 
     fn spawn<H, F>(
         &self,
         seat: Seat,
-        balance: &Balance,
+        wake: Arc<EventFd>,
+        shared: Shared<H::Message>,
+        udp: Vec<(KernelSocket, UdpOptions)>,
         report: &Sender<Report>,
         factory: Arc<F>,
     ) -> Result<(Handle, Sender<()>), LaunchError>
@@ -158,7 +185,6 @@ impl Server {
         F: Fn(Seat) -> H + Send + Sync + 'static,
     {
         let failed = |source| LaunchError::Thread { worker: seat.worker, source };
-        let wake = Arc::new(EventFd::new().map_err(failed)?);
         let (command, commands) = unbounded();
         let (start, started) = bounded(1);
         let (finish, finished) = bounded(1);
@@ -167,7 +193,8 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
-            balance: balance.of(seat.worker),
+            shared,
+            udp,
             wake: Arc::clone(&wake),
             report: report.clone(),
             started,
@@ -207,6 +234,15 @@ impl Server {
             _ => Ok(()),
         }
     }
+}
+
+/// What wakes each worker.
+fn wakes(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
+    let wake = |worker| match EventFd::new() {
+        Ok(wake) => Ok(Arc::new(wake)),
+        Err(source) => Err(LaunchError::Thread { worker, source }),
+    };
+    (0..workers).map(wake).collect()
 }
 
 /// Waits for every worker's report; the first error ends it.

@@ -2,7 +2,9 @@
 
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
+use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
+use crate::net::{Addr, ListenerId};
 use crate::signal::ShutdownSignal;
 use crate::sys::EventFd;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
@@ -50,24 +52,52 @@ impl Handle {
 /// See the [head of this crate](crate).
 #[derive(Debug)]
 #[must_use = "dropping the handle stops the server"]
-pub struct Running {
+pub struct Running<M = ()> {
     handles: Vec<Handle>,
+    /// By the numbers of the listeners.
+    listen_addrs: Vec<Addr>,
     local_addrs: Vec<SocketAddr>,
+    udp_addrs: Vec<SocketAddr>,
     metrics: Metrics,
     capabilities: Capabilities,
+    mailbox: Mailbox<M>,
 }
 
-impl Running {
-    pub(super) fn new(handles: Vec<Handle>, local_addrs: Vec<SocketAddr>, ready: Vec<Ready>) -> Self {
+impl<M> Running<M> {
+    pub(super) fn new(
+        handles: Vec<Handle>,
+        listen_addrs: Vec<Addr>,
+        udp_addrs: Vec<SocketAddr>,
+        ready: Vec<Ready>,
+        mailbox: Mailbox<M>,
+    ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
-        Self { handles, local_addrs, metrics, capabilities }
+        let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
+        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox }
     }
 
-    /// The addresses the server listens on, in the order in which they were added. Port 0 has
-    /// become the port that the kernel chose.
+    /// The IP addresses the server listens on, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose. Unix sockets are not among them.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.local_addrs
+    }
+
+    /// All addresses the server listens on, in the order in which they were added, each in the place that
+    /// [`ListenerId::index`] says.
+    pub fn listen_addrs(&self) -> &[Addr] {
+        &self.listen_addrs
+    }
+
+    /// Where a listener listens; `None` for one of another server that has more of them.
+    pub fn listen_addr(&self, listener: ListenerId) -> Option<&Addr> {
+        self.listen_addrs.get(listener.index())
+    }
+
+    /// The addresses of the server's datagram sockets, in the order in which they were added. Port 0 has
+    /// become the port that the kernel chose, the same on every worker.
+    pub fn udp_addrs(&self) -> &[SocketAddr] {
+        &self.udp_addrs
     }
 
     /// How many workers there are.
@@ -84,6 +114,20 @@ impl Running {
     /// What the kernel offers and the workers use.
     pub fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    /// The way to the handlers of the workers, for as many threads as you like.
+    pub fn mailbox(&self) -> Mailbox<M> {
+        self.mailbox.clone()
+    }
+
+    /// Posts a message to one worker: see [`Mailbox::post`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Mailbox::post`]. The message comes back.
+    pub fn post(&self, worker: usize, message: M) -> Result<(), PostError<M>> {
+        self.mailbox.post(worker, message)
     }
 
     /// Stops accepting connections on all workers until
@@ -170,7 +214,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl<M> Drop for Running<M> {
     fn drop(&mut self) {
         if !self.handles.is_empty()
             && let Err(error) = self.stop(Duration::ZERO)

@@ -6,9 +6,9 @@ use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::metrics;
-use crate::net::{Listener, ListenerId};
+use crate::net::{KernelSocket, Listener, ListenerId, UdpOptions};
 use crate::sys::{EventFd, affinity};
-use crate::worker::{AcceptFrom, Balance, Worker};
+use crate::worker::{AcceptFrom, Shared, Worker};
 use crossbeam_channel::{Receiver, Sender};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,12 +17,13 @@ use std::time::Instant;
 
 /// Everything a worker's thread needs.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct Plan<M> {
     pub(super) seat: Seat,
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
-    pub(super) balance: Balance,
+    pub(super) shared: Shared<M>,
+    pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
     pub(super) started: Receiver<()>,
@@ -30,10 +31,10 @@ pub(super) struct Plan {
     pub(super) finish: Sender<()>,
 }
 
-impl Plan {
+impl<M: Send + 'static> Plan<M> {
     /// The whole life of the thread.
-    pub(super) fn run<H: EventHandler>(
-        self,
+    pub(super) fn run<H: EventHandler<Message = M>>(
+        mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(), RunError> {
         // Dropped last, so that whoever waits for the end sees everything gone.
@@ -59,8 +60,8 @@ impl Plan {
         serve(&mut running, &commands, worker)
     }
 
-    fn build<H: EventHandler>(
-        &self,
+    fn build<H: EventHandler<Message = M>>(
+        &mut self,
         factory: &(impl Fn(Seat) -> H + ?Sized),
     ) -> Result<(Worker<H, Uring>, Ready), LaunchError> {
         let worker = self.seat.worker;
@@ -79,9 +80,15 @@ impl Plan {
             self.seat,
             shard,
             self.accepts(),
-            self.balance.clone(),
+            self.shared.of(worker),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
+        for (socket, options) in self.udp.drain(..) {
+            built
+                .io
+                .adopt_udp(Box::new(socket), &options)
+                .map_err(|source| LaunchError::Bind { worker, source })?;
+        }
         if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }
     }
 
@@ -89,6 +96,7 @@ impl Plan {
         let accept = |(index, listener): (usize, &Arc<Listener>)| AcceptFrom {
             fd: listener.as_fd().as_raw_fd(),
             id: ListenerId::new(index as u32),
+            is_unix: listener.local_addr().unix().is_some(),
             socket: Some(Arc::clone(listener)),
         };
         self.listeners.iter().enumerate().map(accept).collect()

@@ -5,10 +5,12 @@
 //! owners that give it back when the last of them is dropped.
 
 pub(crate) mod affinity;
+pub(crate) mod dir_lock;
 pub(crate) mod event_fd;
 pub(crate) mod limits;
 pub(crate) mod region;
 pub(crate) mod sock_addr;
+pub(crate) mod sock_opt;
 
 pub(crate) use event_fd::EventFd;
 pub(crate) use region::{Anchor, Region};

@@ -1,13 +1,15 @@
-//! Peers on the real kernel: plain sockets of the standard library that never block.
+//! Peers on the real kernel: plain sockets that never block.
 
-use socket2::{Domain, SockRef, Socket, Type};
+use crate::net::{Addr, Family, UnixAddr};
+use socket2::{SockAddr, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::time::Duration;
 
 #[derive(Debug)]
 struct Client {
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     saw_eof: bool,
     saw_reset: bool,
 }
@@ -15,10 +17,10 @@ struct Client {
 /// Clients of one listener.
 #[derive(Debug)]
 pub(super) struct Loopback {
-    server: SocketAddr,
+    server: Addr,
     clients: Vec<Client>,
     /// Takes connections of the server's; made when it is asked for.
-    listener: Option<TcpListener>,
+    listener: Option<Socket>,
     /// Bound, and not listening.
     refusing: Vec<Socket>,
     /// Listens, and its queue is full.
@@ -32,38 +34,42 @@ struct Silent {
 }
 
 impl Loopback {
-    pub(super) fn new(server: SocketAddr) -> Self {
+    pub(super) fn new(server: Addr) -> Self {
         Self { server, clients: Vec::new(), listener: None, refusing: Vec::new(), silent: None }
     }
 
-    pub(super) fn dial_addr(&mut self) -> SocketAddr {
+    pub(super) fn dial_addr(&mut self) -> Addr {
+        let family = self.server.family();
         let listener = self.listener.get_or_insert_with(|| {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+            let listener = bound(family);
+            listener.listen(128).expect("a bound socket can listen");
             listener.set_nonblocking(true).expect("a socket option");
             listener
         });
-        listener.local_addr().expect("a bound socket has an address")
+        address_of(listener)
     }
 
-    /// The port stays bound, so that nobody else comes to listen on it.
-    pub(super) fn refused_addr(&mut self) -> SocketAddr {
-        let socket = bound();
+    /// The address stays bound, so that nobody else comes to listen on it.
+    pub(super) fn refused_addr(&mut self) -> Addr {
+        let socket = bound(self.server.family());
         let address = address_of(&socket);
         // A socket that is bound and does not listen refuses, and costs little.
         self.refusing.push(socket);
         address
     }
 
-    pub(super) fn silent_addr(&mut self) -> SocketAddr {
+    pub(super) fn silent_addr(&mut self) -> Addr {
+        let family = self.server.family();
         let silent = self.silent.get_or_insert_with(|| {
-            let listener = bound();
+            let listener = bound(family);
             listener.listen(0).expect("a bound socket can listen");
-            let address = address_of(&listener);
-            // The first of these stays in the queue for good, and the kernel drops what comes later.
+            let address = address_of(&listener).to_sock_addr();
+            // The first of these stays in the queue for good. What comes later the kernel drops, or, for a
+            // Unix socket, keeps waiting.
             let fill = (0..4).map(|_| {
-                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+                let socket = socket(family);
                 socket.set_nonblocking(true).expect("a socket option");
-                let _ = socket.connect(&address.into());
+                let _ = socket.connect(&address);
                 socket
             });
             Silent { _fill: fill.collect(), listener }
@@ -77,12 +83,15 @@ impl Loopback {
     }
 
     pub(super) fn connect(&mut self) -> usize {
-        let stream = TcpStream::connect(self.server).expect("the listener takes connections");
+        let stream = socket(self.server.family());
+        stream.connect(&self.server.to_sock_addr()).expect("the listener takes connections");
         self.add(stream)
     }
 
-    fn add(&mut self, stream: TcpStream) -> usize {
-        stream.set_nodelay(true).expect("a socket option");
+    fn add(&mut self, stream: Socket) -> usize {
+        if self.server.family() != Family::Unix {
+            stream.set_tcp_nodelay(true).expect("a socket option");
+        }
         stream.set_nonblocking(true).expect("a socket option");
         self.clients.push(Client { stream: Some(stream), saw_eof: false, saw_reset: false });
         self.clients.len() - 1
@@ -150,7 +159,7 @@ impl Loopback {
     fn look(&mut self, client: usize) {
         let client = &mut self.clients[client];
         let Some(stream) = &client.stream else { return };
-        match stream.peek(&mut [0]) {
+        match stream.peek(&mut [MaybeUninit::uninit()]) {
             Ok(0) => client.saw_eof = true,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => client.saw_reset = true,
             Ok(_) | Err(_) => {}
@@ -158,14 +167,20 @@ impl Loopback {
     }
 }
 
-fn bound() -> Socket {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+fn socket(family: Family) -> Socket {
+    Socket::new(family.domain(), Type::STREAM, None).expect("a socket")
+}
+
+fn bound(family: Family) -> Socket {
+    let socket = socket(family);
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
-    socket.bind(&any.into()).expect("a free port");
+    let any: SockAddr =
+        if family == Family::Unix { Addr::from(UnixAddr::unnamed()).to_sock_addr() } else { any.into() };
+    socket.bind(&any).expect("a free address");
     socket
 }
 
-fn address_of(socket: &Socket) -> SocketAddr {
+fn address_of(socket: &Socket) -> Addr {
     let address = socket.local_addr().expect("a bound socket has an address");
-    address.as_socket().expect("it is an internet address")
+    Addr::from_sock_addr(&address).expect("it is of a family that was asked for")
 }

@@ -41,10 +41,13 @@
 //! }
 //! ```
 
+mod datagrams;
 mod dialing;
 mod loopback;
+mod posting;
 
 pub use crate::backend::sim::{Fault, Faults};
+pub use datagrams::UdpPeerId;
 
 use crate::backend::Backend;
 use crate::backend::sim::{self, Sim};
@@ -52,10 +55,12 @@ use crate::backend::uring::{RingError, Setup, Uring};
 use crate::config::Config;
 use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
+use crate::mail::{Mailbox, Waker};
 use crate::metrics::{self, Metrics, Snapshot};
-use crate::net::{self, ListenError, ListenOptions, ListenerId};
+use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixListenOptions};
 use crate::sys::EventFd;
-use crate::worker::{AcceptFrom, Balance, Worker};
+use crate::worker::{AcceptFrom, Shared, Worker};
+use datagrams::UdpPeers;
 use loopback::Loopback;
 use std::fmt;
 use std::io;
@@ -109,8 +114,11 @@ macro_rules! on_worker {
 /// One worker with a handler, its kernel and its peers.
 pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
+    mailbox: Mailbox<H::Message>,
+    udp_peers: UdpPeers,
     metrics: Metrics,
     turns: u64,
+    is_unix: bool,
 }
 
 impl<H: EventHandler> World<H> {
@@ -120,17 +128,39 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, false)
+    }
+
+    /// The same with peers that come over a Unix socket.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
+        Self::on_sim(config, seed, faults, handler, true)
+    }
+
+    fn on_sim(config: &Config, seed: u64, faults: Faults, handler: H, is_unix: bool) -> Self {
         let mut backend = Sim::new(seed, faults);
-        backend.listener(LISTENER);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), socket: None }];
+        if is_unix {
+            backend.unix_listener(LISTENER);
+        } else {
+            backend.listener(LISTENER);
+        }
+        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_unix, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
+        let shared = Shared::new(vec![Waker::noted()], config);
+        let mailbox = shared.mailbox.clone();
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
             .expect("memory for one worker");
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
+            mailbox,
+            udp_peers: UdpPeers::default(),
             metrics,
             turns: 0,
+            is_unix,
         };
         world.start();
         world
@@ -146,7 +176,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::new(config), handler)
+        Self::on_loopback(config, &Setup::new(config), handler, false)
     }
 
     /// The same without the features that kernels before 6.12 and 6.13 lack, whatever kernel runs.
@@ -159,20 +189,43 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler)
+        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, false)
     }
 
-    fn on_loopback(config: &Config, setup: &Setup, handler: H) -> Result<Self, WorldError> {
-        let backend = Uring::new(setup, Arc::new(EventFd::new()?))?;
+    /// A worker on the real kernel, with peers that connect over a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// What kept the ring or the listening socket from being made.
+    ///
+    /// # Panics
+    ///
+    /// If `on_start` panics.
+    pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
+        Self::on_loopback(config, &Setup::new(config), handler, true)
+    }
+
+    fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
+        let wake = Arc::new(EventFd::new()?);
+        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], config);
+        let mailbox = shared.mailbox.clone();
+        let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
-        let peers = Loopback::new(listener.local_addr());
+        let listener = if is_unix {
+            net::bind_unix(UnixAddr::unnamed(), &UnixListenOptions::default())?
+        } else {
+            net::bind_first(&[any], &ListenOptions::default())?
+        };
+        let listener = Arc::new(listener);
+        let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
-        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), socket: Some(listener) }];
+        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_unix, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;
-        let mut world = Self { kernel: Kernel::Real { worker: Box::new(worker), peers }, metrics, turns: 0 };
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
+        let kernel = Kernel::Real { worker: Box::new(worker), peers };
+        let udp_peers = UdpPeers::default();
+        let mut world = Self { kernel, mailbox, udp_peers, metrics, turns: 0, is_unix };
         world.start();
         Ok(world)
     }
@@ -195,8 +248,10 @@ impl<H: EventHandler> World<H> {
             if condition(self) {
                 return true;
             }
-            let over = match &self.kernel {
-                Kernel::Simulated { worker, .. } => worker.backend.is_idle() && worker.is_waiting(),
+            let over = match &mut self.kernel {
+                Kernel::Simulated { worker, .. } => {
+                    worker.backend.is_idle() && worker.is_waiting() && !worker.has_mail()
+                }
                 Kernel::Real { .. } => Instant::now() > until,
             };
             if over || self.turns >= last {
@@ -431,6 +486,7 @@ impl<H: EventHandler> World<H> {
         assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
         let opened = snapshot.connections_accepted + snapshot.connects;
         assert_eq!(opened, snapshot.connections_closed);
+        assert_eq!(snapshot.udp_sockets, 0, "every datagram socket that was counted in is counted out");
     }
 
     fn start(&mut self) {
@@ -440,6 +496,7 @@ impl<H: EventHandler> World<H> {
 
     fn turn_for(&mut self, at_most: Option<Duration>) {
         self.turns += 1;
+        self.ring();
         let real = at_most.map_or(REAL_WAIT, |at_most| at_most.min(REAL_WAIT));
         let turned = match &mut self.kernel {
             Kernel::Simulated { worker, .. } => worker.turn(at_most),

@@ -12,9 +12,9 @@ use crate::backend::{Backend, Full};
 use crate::config::Config;
 use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
-use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Tickets};
+use crate::net::{Admission, Family, Listener, ListenerId, Peer, Refusal, Remote, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,6 +71,7 @@ impl Balance {
 pub(crate) struct AcceptFrom {
     pub(crate) fd: RawFd,
     pub(crate) id: ListenerId,
+    pub(crate) is_unix: bool,
     /// Keeps the socket open; workers let go of it when they stop accepting.
     pub(crate) socket: Option<Arc<Listener>>,
 }
@@ -240,13 +241,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// An accept has come home.
     pub(super) fn accepted(&mut self, tag: Tag, outcome: Outcome) {
         let at = self.acceptor.land(tag.row);
-        let listener = self.acceptor.sources[at as usize].from.id;
         match outcome {
             Outcome::Accepted { fd, peer } => {
                 let source = &mut self.acceptor.sources[at as usize];
                 source.taken += 1;
                 source.rest = REST_FIRST;
-                self.admit(fd, peer, listener);
+                self.admit(fd, peer, at);
                 if !self.acceptor.is_paused && self.acceptor.balance.is_ahead() {
                     self.rest(at, REST_AHEAD);
                 }
@@ -262,12 +262,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.acceptor.balance.publish(load);
     }
 
-    fn admit(&mut self, fd: Fd, peer: Option<Box<SocketAddr>>, listener: ListenerId) {
-        let Some(addr) = peer else {
+    fn admit(&mut self, fd: Fd, peer: Option<Box<Remote>>, source: u32) {
+        let Some(remote) = peer else {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);
         };
-        let entered = if self.is_shutting_down() { None } else { self.enter(fd, addr.ip()) };
+        let listener = self.acceptor.sources[source as usize].from.id;
+        let family = remote.addr.family();
+        let address = remote.addr.ip().map(|addr| addr.ip());
+        let entered = if self.is_shutting_down() { None } else { self.enter(fd, family, address) };
         let Some(id) = entered else {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
@@ -276,8 +279,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.users.push(None);
             self.inboxes.push(Inbox::default());
         }
-        match self.accept_handler(id, &Peer::new(*addr, listener)) {
-            Some(Admit::Accept(state)) => self.open(id, state),
+        match self.accept_handler(id, &Peer::new(*remote, listener)) {
+            Some(Admit::Accept(state)) => self.open(id, state, source),
             Some(Admit::Refuse) | None => {
                 self.io.shard.connections_refused.increment();
                 self.io.remove(id);
@@ -287,7 +290,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Gives a connection a row, unless a limit is in the way.
-    fn enter(&mut self, fd: Fd, address: IpAddr) -> Option<ConnId> {
+    fn enter(&mut self, fd: Fd, family: Family, address: Option<IpAddr>) -> Option<ConnId> {
         if self.io.conns.is_full() {
             self.io.shard.refused_full.increment();
             return None;
@@ -302,13 +305,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return None;
             }
         };
-        let conn = Conn { watch: self.io.watch, ..Conn::new(fd) };
+        let conn = Conn { watch: self.io.watch, ..Conn::new(fd, family) };
         let id = self.io.conns.insert(conn).ok()?;
         self.io.tickets.keep(id.row(), ticket);
         Some(id)
     }
 
-    fn open(&mut self, id: ConnId, state: H::Conn) {
+    fn open(&mut self, id: ConnId, state: H::Conn, source: u32) {
         self.users[id.row()] = Some(state);
         let opened = self.io.conns.get_mut(id).is_some_and(|conn| {
             conn.was_open = true;
@@ -320,7 +323,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.publish_load();
         self.io.mark(id);
         self.io.watch_open(id);
+        self.inherit(id, source);
         self.open_handler(id);
+    }
+
+    /// Has options set that the listener was given and the socket has not inherited.
+    fn inherit(&mut self, id: ConnId, source: u32) {
+        let listener = self.acceptor.sources[source as usize].from.socket.as_deref();
+        if let Some(settings) = listener.map(Listener::accepted).filter(|settings| !settings.is_empty()) {
+            let _ = self.io.tune(id, settings.to_vec(), false);
+        }
     }
 
     fn accept_failed(&mut self, source: u32, errno: i32) {
@@ -363,7 +375,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 if *is_resting || in_flight >= target {
                     break;
                 }
-                let op = Op::Accept { listener: from.fd };
+                let op = Op::Accept { listener: from.fd, is_unix: from.is_unix };
                 let row = self.acceptor.free_row();
                 let user_data = UserData::new(Kind::Accept, 0, row);
                 if let Err(Full(_)) = self.backend.push(user_data, op, &self.io.stage) {

@@ -8,12 +8,36 @@ use crate::handler::EventHandler;
 use crate::op::{Completion, Kind, Outcome, Tag};
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// Staged bytes have left. By far the most often all of them, nobody waits for it, and nothing follows
+    /// from it.
+    #[inline]
+    pub(super) fn sent(&mut self, tag: Tag, bytes: usize) {
+        if !self.io.observes_sends
+            && let Some((id, conn)) = self.io.conns.find_mut(tag)
+            && conn.is_unwatched()
+            && conn.outbox.complete_whole(bytes, &mut self.io.stage)
+        {
+            conn.outbox.forget_report();
+            self.io.queued -= bytes;
+            if !conn.is_dirty && !conn.is_settled() {
+                conn.is_dirty = true;
+                self.io.dirty.push(id);
+            }
+            return self.count_sent(bytes, true, 0);
+        }
+        self.complete(Completion {
+            tag,
+            outcome: Outcome::Sent { bytes, errno: 0, parcel: None },
+            more: false,
+        });
+    }
+
     #[inline]
     pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { tag, outcome, more } = completion;
         match tag.kind {
-            Kind::Recv
-            | Kind::Send
+            Kind::Recv => self.complete_recv(tag, outcome, more),
+            Kind::Send
             | Kind::Shutdown
             | Kind::Close
             | Kind::Reset
@@ -24,8 +48,25 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::Accept => self.accepted(tag, outcome),
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),
-            Kind::Wake => self.is_woken = true,
+            Kind::Wake => self.woken(),
+            Kind::SetOption => self.option_set(tag, &outcome),
+            Kind::UdpRecv | Kind::UdpSend | Kind::CancelUdpRecv | Kind::CancelUdpSend => {
+                self.complete_udp(tag, outcome, more);
+            }
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
+        }
+    }
+
+    /// Nothing follows for the queue from what arrives, and nothing for the operations while there is
+    /// more to come.
+    #[inline]
+    fn complete_recv(&mut self, tag: Tag, outcome: Outcome, more: bool) {
+        match outcome {
+            Outcome::Received(lease) if more => match self.io.conns.find_mut(tag) {
+                Some((id, _)) => self.received(id, lease),
+                None => self.stale(Outcome::Received(lease)),
+            },
+            outcome => self.complete_conn(tag, outcome, more),
         }
     }
 
@@ -36,18 +77,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };
         let event = machine::advance(conn, &mut memory, tag.kind, outcome, more);
         self.io.queued -= before - conn.outbox.pending();
-        let goes_on = matches!(event, Event::Received(_)) && more;
-        if !goes_on && !conn.is_settled() && !conn.is_dirty {
+        if !conn.is_settled() && !conn.is_dirty {
             conn.is_dirty = true;
             self.io.dirty.push(id);
-        }
-        // By far the most frequent end of a send: nobody waits for it, and nothing follows from it.
-        if let Event::Sent { bytes, is_whole: true, .. } = event
-            && !self.io.observes_sends
-            && conn.is_unwatched()
-        {
-            let _ = conn.outbox.take_report();
-            return self.count_sent(bytes, true, 0);
         }
         self.handle(id, event);
     }
@@ -99,7 +131,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// The socket did not take everything at once.
     #[cold]
     fn fell_short(&mut self, id: ConnId, took: usize) {
-        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended) {
+        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended()) {
             self.send_later(id, took);
         }
     }

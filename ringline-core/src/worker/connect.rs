@@ -9,14 +9,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Gives the connections that a callback has asked for their states.
     #[inline]
     pub(super) fn adopt(&mut self) {
-        if !self.parked.is_empty() {
+        if !self.desk.parked.is_empty() {
             self.adopt_all();
         }
     }
 
     #[cold]
     fn adopt_all(&mut self) {
-        for (id, state) in self.parked.drain(..) {
+        for (id, state) in self.desk.parked.drain(..) {
             while self.users.len() <= id.row() {
                 self.users.push(None);
                 self.inboxes.push(Inbox::default());

@@ -14,7 +14,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if !conn.watch.has(Deadline::Read) {
             return;
         }
-        let runs = !self.inboxes[id.row()].is_empty() && conn.delivers() && !conn.has_ended;
+        let runs = !self.inboxes[id.row()].is_empty() && conn.delivers() && !conn.has_ended();
         if !runs || consumed > 0 {
             conn.watch.stop(Deadline::Read);
         }

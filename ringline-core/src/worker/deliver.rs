@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::buf::Lease;
-use crate::conn::{CloseReason, ConnId, Limit, Phase};
+use crate::conn::{CloseReason, ConnId, Limit, Obstacle, Phase};
 use crate::consumed::Consumed;
 use crate::handler::{Eof, EventHandler};
 
@@ -22,7 +22,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let inbox = &self.inboxes[id.row()];
         if conn.delivers() && inbox.is_empty() && lease.len as usize >= inbox.need() {
             conn.redeliver = false;
-            if let Some(consumed) = self.data_handler(id, &lease) {
+            let need = inbox.need();
+            if let Some(consumed) = self.data_handler(id, &lease)
+                && (consumed.bytes != lease.len as usize || consumed.need != need)
+            {
                 self.keep_rest(id, &lease, consumed);
             }
         } else {
@@ -62,8 +65,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         // An outbox that is high holds data back, but not the end if there is no data to be shown.
         let is_next = conn.delivers()
-            || conn.phase == Phase::Open && !conn.is_paused && !self.inboxes[id.row()].is_ready();
-        if !conn.has_ended || conn.end_told || !is_next {
+            || conn.phase == Phase::Open
+                && !conn.obstacles.has(Obstacle::Paused)
+                && !self.inboxes[id.row()].is_ready();
+        if !conn.has_ended() || conn.end_told || !is_next {
             return;
         }
         conn.end_told = true;
@@ -96,6 +101,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
                 self.deliver_end(id);
                 self.watch_unread(id, 0);
+                self.tune_if_asked(id);
             }
         }
         self.spare = due;
@@ -128,7 +134,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[cold]
     fn report_room(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        if std::mem::take(&mut conn.is_held) {
+        if conn.obstacles.remove(Obstacle::Held) {
             conn.redeliver = true;
             self.io.mark(id);
             self.io.note(id);
@@ -138,14 +144,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Keeps what the handler left of a lease.
-    #[inline]
     fn keep_rest(&mut self, id: ConnId, lease: &Lease, consumed: Consumed) {
         let inbox = &mut self.inboxes[id.row()];
-        let is_all = consumed.bytes == lease.len as usize;
-        if is_all && consumed.need == inbox.need() {
-            return;
-        }
-        if !is_all {
+        if consumed.bytes != lease.len as usize {
             let rest = &self.backend.received(lease)[consumed.bytes..];
             inbox.set_need(consumed.need.min(self.inbox_limit));
             inbox.extend(rest);
@@ -173,9 +174,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             return self.io.terminate(id, CloseReason::LimitExceeded(limit));
         }
         if let Some(conn) = self.io.conns.get_mut(id)
-            && (conn.is_stuffed || gets_on)
+            && (conn.obstacles.has(Obstacle::Stuffed) || gets_on)
         {
-            conn.is_stuffed = gets_on;
+            conn.obstacles.set(Obstacle::Stuffed, gets_on);
             conn.redeliver |= gets_on;
             self.io.note(id);
             self.io.mark(id);

@@ -11,7 +11,8 @@ use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
-use crate::net::Peer;
+use crate::net::{Datagram, OptionRefused, Peer};
+use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
@@ -19,8 +20,8 @@ use std::time::Instant;
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Runs user code that is for no connection.
     fn call<R>(&mut self, callback: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> Option<R> {
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked))));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, desk))));
         self.adopt();
         unless_panic(result).or_else(|| self.panicked())
     }
@@ -33,15 +34,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         callback: impl FnOnce(&mut H, &mut Ctx<'_, H>, &mut H::Conn) -> R,
     ) -> Option<R> {
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
-        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, parked), state)));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let result = catch_unwind(AssertUnwindSafe(|| callback(handler, &mut Ctx::new(io, desk), state)));
         self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
 
     /// Lets a test or a tool act as the handler.
     pub(crate) fn act<R>(&mut self, act: impl FnOnce(&mut H, &mut Ctx<'_, H>) -> R) -> R {
-        let result = act(&mut self.handler, &mut Ctx::new(&mut self.io, &mut self.parked));
+        let result = act(&mut self.handler, &mut Ctx::new(&mut self.io, &mut self.desk));
         self.adopt();
         result
     }
@@ -65,10 +66,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let may_hold = self.backend.has_spare_buffers();
         let data = self.backend.received(lease);
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         io.presented = Presented::in_place(id, data, lease, may_hold);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, desk), id, state, data)));
         io.presented.end();
         let len = data.len();
         for lease in io.shared.drain(..) {
@@ -82,10 +83,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn inbox_handler(&mut self, id: ConnId) -> Option<Consumed> {
         let data = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         io.presented = Presented::copied(id);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, parked), id, state, data)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, desk), id, state, data)));
         io.presented.end();
         let len = data.len();
         self.adopt();
@@ -95,9 +96,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn eof_handler(&mut self, id: ConnId) -> Option<Eof> {
         let unread = self.inboxes[id.row()].unread();
         let state = self.users[id.row()].as_mut()?;
-        let (handler, io, parked) = (&mut self.handler, &mut self.io, &mut self.parked);
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
         let result =
-            catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io, parked), id, state, unread)));
+            catch_unwind(AssertUnwindSafe(|| handler.on_eof(&mut Ctx::new(io, desk), id, state, unread)));
         self.adopt();
         unless_panic(result).or_else(|| self.conn_panicked(id))
     }
@@ -115,6 +116,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.call_conn(id, |handler, cx, conn| handler.on_conn_timer(cx, id, conn, key));
     }
 
+    pub(super) fn options_handler(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
+        self.call_conn(id, |handler, cx, conn| handler.on_socket_options(cx, id, conn, result));
+    }
+
     pub(super) fn timer_handler(&mut self, key: TimerKey) {
         self.call(|handler, cx| handler.on_timer(cx, key));
     }
@@ -124,8 +129,41 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.call(|handler, cx| handler.on_tick(cx, tick));
     }
 
+    pub(super) fn message_handler(&mut self, message: H::Message) {
+        self.call(|handler, cx| handler.on_message(cx, message));
+    }
+
     pub(super) fn shutdown_handler(&mut self, deadline: Instant) {
         self.call(|handler, cx| handler.on_shutdown(cx, deadline));
+    }
+
+    /// Presents a datagram where the backend has it.
+    #[inline]
+    pub(super) fn datagram_handler(&mut self, id: UdpId, lease: &Lease) {
+        let datagram = Datagram::parse(self.backend.datagram(lease));
+        let (handler, io, desk) = (&mut self.handler, &mut self.io, &mut self.desk);
+        let Some(datagram) = io.count_datagram(id, datagram) else { return };
+        let result =
+            catch_unwind(AssertUnwindSafe(|| handler.on_datagram(&mut Ctx::new(io, desk), id, datagram)));
+        self.adopt();
+        if unless_panic(result).is_none() {
+            self.panicked::<()>();
+        }
+    }
+
+    /// Presents a datagram that was kept.
+    pub(super) fn held_datagram_handler(&mut self, id: UdpId, held: &[u8]) {
+        if let Some(datagram) = self.io.count_datagram(id, Datagram::parse(held)) {
+            self.call(|handler, cx| handler.on_datagram(cx, id, datagram));
+        }
+    }
+
+    pub(super) fn udp_error_handler(&mut self, id: UdpId, error: UdpError) {
+        self.call(|handler, cx| handler.on_udp_error(cx, id, error));
+    }
+
+    pub(super) fn udp_close_handler(&mut self, id: UdpId, reason: UdpClosed) {
+        self.call(|handler, cx| handler.on_udp_close(cx, id, reason));
     }
 
     /// The last calls for a connection that is no longer in the table.

@@ -83,10 +83,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        let mut is_silent = false;
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
             && !conn.ops.cancel_send
-            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended, &mut self.io.pool)
+            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended(), &mut self.io.pool)
         {
             let user_data = UserData::new(Kind::Send, id.generation, id.row);
             let waits = matches!(op, Op::Send { waits: true, .. });
@@ -94,16 +95,20 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 conn.outbox.put_back(op, &mut self.io.pool);
                 return Err(OutOfRoom);
             }
+            is_silent = !waits;
             conn.ops.send_waits = waits;
             if waits {
                 ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
             }
-            // Something may hang on it: then say when it is done, even if nothing else happens.
-            self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());
         }
-        if !conn.is_steady() {
-            self.flush_rest(id)?;
+        let is_steady = conn.is_steady();
+        // Something may hang on it: then say when it is done, even if nothing else happens.
+        self.prompt |= is_silent && (self.io.observes_sends || !is_steady);
+        if is_steady {
+            conn.is_dirty = false;
+            return Ok(());
         }
+        self.flush_rest(id)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.is_dirty = false;
         }
@@ -144,7 +149,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let linger = self.io.linger;
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         if conn.phase == Phase::Flushing && conn.outbox.is_idle() {
-            let lingers = !conn.has_ended && !linger.is_zero();
+            let lingers = !conn.has_ended() && !linger.is_zero();
             let event = if lingers { PhaseEvent::Flushed } else { PhaseEvent::Finished };
             if conn.phase.on(event) && lingers {
                 if conn.write_end == WriteEnd::Open {
@@ -152,7 +157,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
                 self.io.restart_close_timer(id, linger);
             }
-        } else if conn.phase == Phase::Lingering && conn.has_ended && conn.write_end == WriteEnd::Ended {
+        } else if conn.phase == Phase::Lingering && conn.has_ended() && conn.write_end == WriteEnd::Ended {
             let _ = conn.phase.on(PhaseEvent::Finished);
         }
     }
@@ -231,9 +236,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.phase != Phase::Connecting {
             return Ok(());
         }
-        let Some(address) = conn.dials.take() else { return Ok(()) };
+        let Some(dial) = conn.dials.take() else { return Ok(()) };
         if conn.fd == Fd::NONE {
-            match self.backend.socket(&address) {
+            match self.backend.socket(&dial) {
                 Ok(fd) => conn.fd = fd,
                 Err(errno) => {
                     self.io.terminate(id, CloseReason::ConnectFailed { errno });
@@ -241,7 +246,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
             }
         }
-        let op = Op::Connect { fd: conn.fd, address };
+        let op = Op::Connect { fd: conn.fd, dial };
         let user_data = UserData::new(Kind::Connect, id.generation, id.row);
         match self.backend.push(user_data, op, &self.io.stage) {
             Ok(()) => {
@@ -249,8 +254,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Ok(())
             }
             Err(Full(op)) => {
-                if let Op::Connect { address, .. } = op {
-                    conn.dials = Some(address);
+                if let Op::Connect { dial, .. } = op {
+                    conn.dials = Some(dial);
                 }
                 Err(OutOfRoom)
             }

@@ -6,23 +6,30 @@
 mod accept;
 mod complete;
 mod connect;
+mod datagrams;
 mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
+mod mail;
+mod shared;
 mod shutdown;
+mod tuning;
 
 pub(crate) use accept::{AcceptFrom, Balance};
+pub(crate) use shared::Shared;
 
 use crate::backend::{Backend, Wait};
 use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
-use crate::ctx::{Io, Seat};
+use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
+use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
 use shutdown::Shutdown;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A worker of one thread.
@@ -32,8 +39,7 @@ pub(crate) struct Worker<H: EventHandler, B> {
     pub(crate) backend: B,
     users: Vec<Option<H::Conn>>,
     inboxes: Vec<Inbox>,
-    /// States of connections that the callback which runs has asked for.
-    parked: Vec<(ConnId, H::Conn)>,
+    desk: Desk<H>,
     pub(crate) io: Io,
     acceptor: Acceptor,
     shutdown: Shutdown,
@@ -46,6 +52,9 @@ pub(crate) struct Worker<H: EventHandler, B> {
     is_woken: bool,
     /// A staged send of this turn has to be reported without waiting for something else to happen.
     prompt: bool,
+    /// How others wake this worker, and what they have posted.
+    sleeper: Sleeper,
+    letters: Letters<H::Message>,
     /// Lists that a turn works through, kept for their memory.
     spare: Vec<ConnId>,
     overflows_seen: u64,
@@ -59,17 +68,21 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         seat: Seat,
         shard: ShardHandle,
         listeners: Vec<AcceptFrom>,
-        balance: Balance,
+        shared: Shared<H::Message>,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
+        let Shared { balance, mailbox } = shared;
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
+        io.udp.set_maker(backend.udp_maker());
         Ok(Self {
             handler,
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
-            parked: Vec::new(),
+            sleeper: Sleeper::new(Arc::clone(mailbox.bell(seat.worker))),
+            letters: Letters::new(mailbox.clone(), seat.worker),
+            desk: Desk::new(mailbox),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),
@@ -101,19 +114,32 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Waits for at most `at_most`, if given. An error means that the ring is beyond use.
     #[inline]
     pub(crate) fn turn(&mut self, at_most: Option<Duration>) -> io::Result<()> {
+        if self.io.udp.has_work() {
+            self.serve_udp();
+        }
         self.flush();
-        let wait = self.wait(at_most);
+        let mut wait = self.wait(at_most);
+        if self.sleeper.is_live() {
+            wait = self.sleep(wait);
+        }
         self.backend.enter(&self.io.stage, wait)?;
         self.io.stage.flip();
         self.io.clock.turn(self.backend.time_ms());
         self.begin_timers();
         let mut completions = 0;
+        while let Some((tag, bytes)) = self.backend.next_sent() {
+            completions += 1;
+            self.sent(tag, bytes);
+        }
         while let Some(completion) = self.backend.next() {
             completions += 1;
             self.complete(completion);
         }
         // A send that was left in the queue has not been reported yet.
         self.prompt = self.prompt && self.backend.has_silent();
+        if self.sleeper.is_live() {
+            self.read_mail();
+        }
         self.fire_timers();
         self.settle();
         self.acceptor.end_turn();
@@ -180,6 +206,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
                 Fired::Tick => self.fire_tick(),
+                Fired::UdpAgain(id) => self.udp_again(id),
             }
         }
     }

@@ -31,7 +31,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         self.io.is_ending = true;
         self.acceptor.stop();
+        self.empty_mailbox();
         self.shutdown_handler(deadline);
+        self.close_all_udp();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.close(id, CloseReason::Shutdown);
@@ -41,7 +43,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether the worker has been asked to end and nothing of it is left with the kernel.
     pub(crate) fn is_done(&self) -> bool {
-        self.shutdown.is_running && self.io.conns.live() == 0 && self.acceptor.is_at_rest()
+        self.shutdown.is_running
+            && self.io.conns.live() == 0
+            && self.acceptor.is_at_rest()
+            && self.io.udp.live() == 0
     }
 
     /// Whether a panic wants the worker to stop.
@@ -51,7 +56,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Whether nothing but the kernel keeps the worker busy: no list is waiting to be worked off.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.prompt && self.io.dirty.is_empty() && self.io.due.is_empty() && !self.has_accept_work()
+        !self.prompt
+            && self.io.dirty.is_empty()
+            && self.io.due.is_empty()
+            && !self.has_accept_work()
+            && !self.io.udp.has_work()
     }
 
     /// Panics unless a worker that is done has let go of everything.
@@ -63,6 +72,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
         assert!(self.io.due.is_empty(), "nothing is due");
+        assert_eq!(self.io.udp.in_flight(), 0, "every datagram that the kernel was given is home");
         assert!(self.io.tickets.are_all_back(), "no connection is counted any more");
     }
 
@@ -77,6 +87,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// The time to drain is over.
     pub(super) fn abort_all(&mut self) {
+        self.cut_all_udp();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.terminate(id, CloseReason::ShutdownDeadline);

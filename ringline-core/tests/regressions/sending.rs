@@ -74,7 +74,7 @@ impl EventHandler for Giver {
     }
 }
 
-fn serve<H: EventHandler + Send + 'static>(handler: H) -> (Running, SocketAddr) {
+fn serve<H: EventHandler<Message = ()> + Send + 'static>(handler: H) -> (Running, SocketAddr) {
     let config = config().pin(false).outbox_bytes(64 << 20).worker_outbox_bytes(64 << 20);
     let server = Server::new(config.build().expect("the configuration is valid"));
     let handler = std::sync::Mutex::new(Some(handler));

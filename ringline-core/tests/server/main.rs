@@ -11,6 +11,7 @@ mod serving;
 mod starting;
 mod stopping;
 
+use ringline_core::net::Addr;
 use ringline_core::{
     Admit, CloseReason, Config, ConfigBuilder, ConnId, Consumed, Ctx, EventHandler, Peer, Running, Seat,
     SendError, Server,
@@ -42,7 +43,7 @@ fn server(workers: usize) -> Server {
 /// What a handler tells its test.
 #[derive(Debug)]
 enum Told {
-    Accepted { worker: usize, addr: SocketAddr, listener: usize },
+    Accepted { worker: usize, addr: Addr, listener: usize },
     Closed(CloseReason),
 }
 
@@ -65,7 +66,7 @@ impl EventHandler for Echo {
     type Message = ();
 
     fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, peer: &Peer) -> Admit<Rc<()>> {
-        let (addr, listener) = (peer.addr(), peer.listener().index());
+        let (addr, listener) = (peer.addr().clone(), peer.listener().index());
         // A test that does not listen has gone away on purpose.
         let _ = self.tell.send(Told::Accepted { worker: self.seat.worker, addr, listener });
         Admit::Accept(Rc::clone(&self.served))
@@ -107,7 +108,7 @@ fn assert_echoes(stream: &mut TcpStream, bytes: &[u8]) {
 }
 
 /// The next connection that a handler tells of: its worker, address and listener.
-fn next_accepted(told: &Receiver<Told>) -> (usize, SocketAddr, usize) {
+fn next_accepted(told: &Receiver<Told>) -> (usize, Addr, usize) {
     loop {
         if let Told::Accepted { worker, addr, listener } = told.recv_timeout(SOON).expect("a connection") {
             return (worker, addr, listener);

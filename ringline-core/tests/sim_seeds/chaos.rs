@@ -1,15 +1,16 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
+use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
 use crate::limits::{Choice, Had};
+use crate::options::{self, Tuned};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
-    SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
+    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, NotConnected,
+    OptionRefused, Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -55,6 +56,7 @@ pub(crate) struct Account {
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
     had: Had,
+    pub(crate) tuning: Tuned,
     pub(crate) reason: Option<CloseReason>,
 }
 
@@ -84,7 +86,10 @@ pub(crate) struct Chaos {
     pub(crate) is_paused: bool,
     /// Whether reading is to stop while an outbox is high.
     pub(crate) holds_reads: bool,
+    /// Whether peers come over a Unix socket.
+    pub(crate) is_unix: bool,
     started: Option<Instant>,
+    pub(crate) udp: Desk,
 }
 
 impl Chaos {
@@ -106,7 +111,9 @@ impl Chaos {
             is_calm: false,
             is_paused: false,
             holds_reads,
+            is_unix: false,
             started: None,
+            udp: Desk::default(),
         }
     }
 
@@ -118,13 +125,15 @@ impl Chaos {
 
     /// Asks for a connection, now and then to where nobody answers.
     fn connect(&mut self, cx: &mut Ctx<'_, Self>) {
-        let port = match self.dice.below(12) {
-            0 => 1,
-            1 => 2,
-            _ => 7000,
-        };
+        let to = options::target(&mut self.dice);
         let badge = Badge::default();
-        match cx.connect(SocketAddr::from(([192, 0, 2, 1], port)), Rc::clone(&badge)) {
+        let connected = if self.dice.chance(500) {
+            let options = options::connect_options(&mut self.dice, &to);
+            cx.connect_with(to, &options, Rc::clone(&badge))
+        } else {
+            cx.connect(to, Rc::clone(&badge))
+        };
+        match connected {
             Ok(id) => {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
@@ -206,7 +215,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(42) {
+            match self.dice.below(43) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -231,6 +240,8 @@ impl Chaos {
                     self.is_paused = true;
                 }
                 40 => self.set_deadlines(cx, id),
+                41 if self.dice.chance(500) => self.set_socket_options(cx, id),
+                41 => self.udp.meddle(&mut self.dice, cx),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -289,7 +300,8 @@ impl EventHandler for Chaos {
         self.set_timer(cx, None);
     }
 
-    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<Badge> {
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, peer: &Peer) -> Admit<Badge> {
+        self.check_peer(peer);
         assert!(!self.is_ending, "no connection after the end has begun");
         assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
         if self.dice.chance(50) {
@@ -384,6 +396,18 @@ impl EventHandler for Chaos {
         Eof::Close
     }
 
+    fn on_socket_options(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Badge,
+        result: Result<(), OptionRefused>,
+    ) {
+        assert_eq!(Some(id), conn.get());
+        self.options_set(id, result);
+        self.meddle(cx, Some(id));
+    }
+
     fn on_conn_timer(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, key: TimerKey) {
         assert_eq!(Some(id), conn.get());
         self.fired(cx, key);
@@ -427,7 +451,23 @@ impl EventHandler for Chaos {
         }
     }
 
+    fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {
+        self.udp.on_datagram(&mut self.dice, cx, socket, datagram);
+        self.maybe_panic();
+    }
+
+    fn on_udp_error(&mut self, _: &mut Ctx<'_, Self>, socket: UdpId, error: UdpError) {
+        self.udp.on_error(socket, error);
+        self.maybe_panic();
+    }
+
+    fn on_udp_close(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, reason: UdpClosed) {
+        self.udp.on_close(cx, socket, reason);
+        self.maybe_panic();
+    }
+
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
+        self.udp.end();
         let id = self.any_id();
         self.meddle(cx, id);
         self.is_ending = true;

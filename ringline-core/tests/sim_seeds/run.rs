@@ -1,6 +1,7 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
 use crate::chaos::{Account, Chaos, upstream};
+use crate::datagrams::Crowd;
 use crate::dice::{self, Dice};
 use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
@@ -26,6 +27,8 @@ pub(crate) struct Totals {
     /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
     /// zero-copy sends that were copied after all.
     kinds: [AtomicU64; 5],
+    /// Datagrams that were shown, sent, not sent, turned away, and dropped by the kernel.
+    datagrams: [AtomicU64; 5],
 }
 
 impl Default for Totals {
@@ -40,6 +43,7 @@ impl Default for Totals {
             struck: std::array::from_fn(|_| AtomicU64::default()),
             turned_away: Default::default(),
             kinds: Default::default(),
+            datagrams: Default::default(),
         }
     }
 }
@@ -55,6 +59,9 @@ impl Totals {
         }
         for (cause, count) in self.turned_away.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nobody was turned away for cause {cause}");
+        }
+        for (fate, count) in self.datagrams.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "no datagram met fate {fate}");
         }
         for (kind, count) in self.kinds.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
@@ -156,15 +163,19 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let choice = Choice::random(&mut dice, often);
     let holds_reads = dice.chance(800);
     let config = config(&mut dice, linger, choice.deadlines, holds_reads);
-    let chaos = Chaos::new(seed, choice, holds_reads);
-    let mut world = World::simulated(&config, seed, Faults::random(seed), chaos);
+    let mut chaos = Chaos::new(seed, choice, holds_reads);
+    chaos.is_unix = seed % 4 == 3;
+    let make = if chaos.is_unix { World::simulated_unix } else { World::simulated };
+    let mut world = make(&config, seed, Faults::random(seed), chaos);
     if traced {
         world.enable_trace();
     }
     let mut clients = Vec::new();
+    let mut crowd = Crowd::default();
     let steps = 60 + dice.below(200);
     for _ in 0..steps {
         step(&mut world, &mut clients, &mut dice, seed);
+        crowd.step(&mut world, &mut dice);
         world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
     }
     finish(&mut world, &mut clients, &mut dice);
@@ -186,6 +197,17 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     for (count, total) in kinds.into_iter().zip(&totals.kinds) {
         add(total, count);
     }
+    let fates = [
+        metrics.udp_received,
+        metrics.udp_sent,
+        metrics.udp_sends_failed,
+        metrics.udp_sends_dropped,
+        metrics.udp_dropped_by_kernel,
+    ];
+    for (count, total) in fates.into_iter().zip(&totals.datagrams) {
+        add(total, count);
+    }
+    world.handler().udp.judge(&metrics);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -256,7 +278,7 @@ fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
 fn deaf(world: &World<Chaos>, ended: &[u64]) -> Option<Account> {
     let is_deaf = |account: &&Account| {
         let has_ended = account.peer.is_some_and(|peer| ended.contains(&peer));
-        has_ended && !account.has_ended || account.asked_to_close
+        has_ended && !account.has_ended || account.asked_to_close || account.waits_for_options()
     };
     world.handler().accounts.values().find(is_deaf).cloned()
 }

@@ -5,12 +5,12 @@ use super::{
     assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
     on_every_kernel_with, pattern, read_to_end, wait, wait_closed, wait_over,
 };
+use ringline_core::net::Addr;
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{CloseReason, ConnId, ConnectError, Eof, Limit, SendError, TimerKey};
-use std::net::SocketAddr;
 
 /// Has the handler connect, between two turns.
-fn dial(world: &mut World<Probe>, addr: SocketAddr) -> ConnId {
+fn dial(world: &mut World<Probe>, addr: &Addr) -> ConnId {
     world.act(|probe, cx| probe.connect(cx, addr)).expect("there is room for a connection")
 }
 
@@ -27,7 +27,7 @@ fn answer(world: &mut World<Probe>) -> PeerId {
 /// Has the handler connect to a peer and turns until both know of it.
 fn dial_peer(world: &mut World<Probe>) -> (PeerId, ConnId) {
     let addr = world.dial_addr();
-    let id = dial(world, addr);
+    let id = dial(world, &addr);
     let peer = answer(world);
     wait(world, "on_open", |world| world.handler().opened.contains(&id));
     (peer, id)
@@ -64,7 +64,7 @@ fn what_is_sent_in_on_open_arrives_and_nothing_can_be_sent_before() {
         || Probe::new(hooks),
         |world| {
             let addr = world.dial_addr();
-            let id = dial(world, addr);
+            let id = dial(world, &addr);
             world.act(|probe, cx| {
                 assert!(!cx.is_open(id));
                 assert_eq!(cx.set_conn_timer(id, ms(1), TimerKey(1)), None);
@@ -86,7 +86,7 @@ fn a_refusal_gives_the_state_back_with_the_reason() {
         |world| {
             let addr = world.refused_addr();
             for round in 1..=3 {
-                let id = dial(world, addr);
+                let id = dial(world, &addr);
                 let reason = CloseReason::ConnectFailed { errno: libc::ECONNREFUSED };
                 assert_eq!(wait_closed(world, id), reason);
                 assert_eq!(events_of(world, id), [Event::Close(id, reason)]);
@@ -106,7 +106,7 @@ fn a_peer_that_does_not_answer_is_given_up_in_time() {
         |world| {
             let addr = world.silent_addr();
             let begin = world.elapsed();
-            let id = dial(world, addr);
+            let id = dial(world, &addr);
             assert_eq!(wait_closed(world, id), CloseReason::LimitExceeded(Limit::ConnectTimeout));
             assert!(world.elapsed() - begin >= ms(150), "not early");
             assert!(world.elapsed() - begin < ms(20_000), "and not when the kernel gives up");
@@ -139,7 +139,7 @@ fn what_is_given_up_before_it_is_made_ends_with_the_reason_and_nothing_before() 
                 // At once, and when the connect is on its way.
                 for turns in 0..4 {
                     for aborts in [false, true] {
-                        let id = dial(world, addr);
+                        let id = dial(world, &addr);
                         for _ in 0..turns {
                             world.sleep(ms(1));
                         }
@@ -167,24 +167,24 @@ fn what_is_given_up_before_it_is_made_ends_with_the_reason_and_nothing_before() 
 fn every_callback_can_connect() {
     let hooks = Hooks {
         on_data: |probe, cx, _, data| {
-            let addr = probe.addr.expect("set before");
-            probe.connect(cx, addr).expect("there is room");
+            let addr = probe.addr.clone().expect("set before");
+            probe.connect(cx, &addr).expect("there is room");
             Take::all(data)
         },
         on_eof: |probe, cx, _, _| {
-            let addr = probe.addr.expect("set before");
-            probe.connect(cx, addr).expect("there is room");
+            let addr = probe.addr.clone().expect("set before");
+            probe.connect(cx, &addr).expect("there is room");
             Eof::Close
         },
         on_timer: |probe, cx, _| {
-            let addr = probe.addr.expect("set before");
-            probe.connect(cx, addr).expect("there is room");
+            let addr = probe.addr.clone().expect("set before");
+            probe.connect(cx, &addr).expect("there is room");
         },
         on_close: |probe, cx, _, _| {
             if probe.count == 0 {
                 probe.count = 1;
-                let addr = probe.addr.expect("set before");
-                probe.connect(cx, addr).expect("there is room");
+                let addr = probe.addr.clone().expect("set before");
+                probe.connect(cx, &addr).expect("there is room");
             }
         },
         ..Hooks::SINK
@@ -223,7 +223,7 @@ fn a_full_table_gives_the_state_back_and_has_room_again_later() {
                 ours.push(dial_peer(world));
             }
             let addr = world.dial_addr();
-            let refused = world.act(|probe, cx| probe.connect(cx, addr));
+            let refused = world.act(|probe, cx| probe.connect(cx, &addr));
             assert_eq!(refused, Err(ConnectError::Full { limit: 3 }));
             let (other, other_id) = ours.pop().expect("there are two");
             leave(world, other, other_id);
@@ -240,13 +240,13 @@ fn a_full_table_gives_the_state_back_and_has_room_again_later() {
 fn a_panic_of_who_has_just_connected_does_not_lose_the_connection() {
     let hooks = Hooks {
         on_data: |probe, cx, _, _| {
-            let addr = probe.addr.expect("set before");
-            probe.connect(cx, addr).expect("there is room");
+            let addr = probe.addr.clone().expect("set before");
+            probe.connect(cx, &addr).expect("there is room");
             probe.panic()
         },
         on_timer: |probe, cx, _| {
-            let addr = probe.addr.expect("set before");
-            probe.connect(cx, addr).expect("there is room");
+            let addr = probe.addr.clone().expect("set before");
+            probe.connect(cx, &addr).expect("there is room");
             probe.panic()
         },
         ..Hooks::SINK
@@ -278,7 +278,7 @@ fn a_panic_in_on_open_ends_the_connection() {
         || Probe::new(hooks),
         |world| {
             let addr = world.dial_addr();
-            let id = dial(world, addr);
+            let id = dial(world, &addr);
             assert_eq!(wait_closed(world, id), CloseReason::HandlerPanicked);
             let peer = answer(world);
             wait_over(world, peer);
@@ -290,8 +290,8 @@ fn a_panic_in_on_open_ends_the_connection() {
 fn a_shutdown_gives_up_what_is_not_made_and_lets_nothing_new_begin() {
     let hooks = Hooks {
         on_shutdown: |probe, cx| {
-            let addr = probe.addr.expect("set before");
-            probe.is_armed = probe.connect(cx, addr) == Err(ConnectError::ShuttingDown);
+            let addr = probe.addr.clone().expect("set before");
+            probe.is_armed = probe.connect(cx, &addr) == Err(ConnectError::ShuttingDown);
         },
         ..Hooks::SINK
     };
@@ -299,12 +299,12 @@ fn a_shutdown_gives_up_what_is_not_made_and_lets_nothing_new_begin() {
         || Probe::new(hooks),
         |world| {
             let addr = world.silent_addr();
-            world.act(|probe, _| probe.addr = Some(addr));
-            let waiting = dial(world, addr);
+            world.act(|probe, _| probe.addr = Some(addr.clone()));
+            let waiting = dial(world, &addr);
             for _ in 0..3 {
                 world.sleep(ms(1));
             }
-            let fresh = dial(world, addr);
+            let fresh = dial(world, &addr);
             let begin = world.elapsed();
             world.shut_down(ms(60_000));
             for id in [waiting, fresh] {
@@ -324,7 +324,7 @@ fn a_thousand_connections_leave_nothing() {
             let addr = world.dial_addr();
             let rounds = world.handler().kernel.size(10, 50);
             for _ in 0..rounds {
-                let ids: Vec<_> = (0..20).map(|_| dial(world, addr)).collect();
+                let ids: Vec<_> = (0..20).map(|_| dial(world, &addr)).collect();
                 for _ in &ids {
                     let peer = answer(world);
                     world.close(peer);

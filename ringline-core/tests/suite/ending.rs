@@ -2,7 +2,7 @@
 
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{
-    assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
+    Kernel, assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
     on_every_kernel_with, pace, pattern, read_to_end, wait, wait_closed, wait_over,
 };
 use ringline_core::{CloseReason, Eof, Initiator, Limit, SendError};
@@ -72,8 +72,11 @@ fn a_reset_ends_the_connection_and_no_other() {
             assert_eq!(exchange(world, peer, b"hello", 5), b"hello");
             world.reset(peer);
             let reason = wait_closed(world, id);
-            assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Failed { .. }), "{reason:?}");
-            assert!(!reason.is_clean());
+            // A Unix socket that is closed with nothing unread has just ended.
+            if world.handler().kernel != Kernel::Unix {
+                assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Failed { .. }), "{reason:?}");
+                assert!(!reason.is_clean());
+            }
             assert_eq!(exchange(world, other, b"still", 5), b"still");
             leave(world, other, other_id);
         },
@@ -435,7 +438,8 @@ fn a_refused_connection_is_closed_and_nobody_hears_of_it_again() {
     const PICKY: Hooks = Hooks {
         on_accept: |probe, _, _, peer| {
             probe.count += 1;
-            assert_ne!(peer.addr().port(), 0);
+            assert!(peer.ip().is_none_or(|addr| addr.port() != 0));
+            assert_eq!(peer.ip().is_none(), peer.credentials().is_some());
             probe.count != 1
         },
         ..Hooks::ECHO

@@ -19,8 +19,8 @@ fn zero_copy() -> ringline_core::ConfigBuilder {
 /// More than any socket of this kernel takes at once.
 fn large(kernel: Kernel) -> usize {
     match kernel {
-        Kernel::Faulty { .. } | Kernel::Simulated => 90_000,
-        Kernel::Real | Kernel::Old => 12 << 20,
+        Kernel::Faulty { .. } | Kernel::Simulated | Kernel::SimulatedUnix => 90_000,
+        Kernel::Real | Kernel::Old | Kernel::Unix => 12 << 20,
     }
 }
 

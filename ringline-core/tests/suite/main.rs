@@ -11,12 +11,14 @@ mod accepting;
 mod audit;
 mod chains;
 mod connecting;
+mod datagrams;
 mod deadlines;
 mod echo;
 mod ending;
 mod forwarding;
 mod guards;
 mod limits;
+mod mail;
 mod panics;
 mod probe;
 mod reading;
@@ -54,15 +56,20 @@ enum Kernel {
     Real,
     /// The real kernel without what those before 6.13 lack.
     Old,
+    /// The simulated kernel without faults, and the real one, with peers that come over Unix sockets.
+    SimulatedUnix,
+    Unix,
 }
 
 impl Kernel {
+    const UNIX: [Self; 2] = [Self::SimulatedUnix, Self::Unix];
+
     fn all() -> Vec<Self> {
         if let Ok(seed) = std::env::var(SEED_VARIABLE) {
             return vec![Self::Faulty { seed: seed.parse().expect("a seed is a number") }];
         }
         let faulty = SEEDS.map(|seed| Self::Faulty { seed });
-        [Self::Simulated].into_iter().chain(faulty).chain([Self::Real, Self::Old]).collect()
+        [Self::Simulated].into_iter().chain(faulty).chain([Self::Real, Self::Old]).chain(Self::UNIX).collect()
     }
 
     /// A smaller size for a kernel that hands out a few bytes at a time.
@@ -71,7 +78,12 @@ impl Kernel {
     }
 
     pub(crate) fn is_simulated(self) -> bool {
-        matches!(self, Self::Simulated | Self::Faulty { .. })
+        matches!(self, Self::Simulated | Self::Faulty { .. } | Self::SimulatedUnix)
+    }
+
+    /// Whether peers come over Unix sockets, which have no addresses to be told apart by.
+    pub(crate) fn is_unix(self) -> bool {
+        Self::UNIX.contains(&self)
     }
 
     fn is_faulty(self) -> bool {
@@ -95,6 +107,8 @@ impl Kernel {
             Self::Faulty { seed } => World::simulated(config, seed, self.faults(), probe),
             Self::Real => World::loopback(config, probe).expect("a ring and a listener"),
             Self::Old => World::loopback_as_on_old_kernels(config, probe).expect("a ring and a listener"),
+            Self::SimulatedUnix => World::simulated_unix(config, 1, Faults::none(), probe),
+            Self::Unix => World::loopback_unix(config, probe).expect("a ring and a listener"),
         }
     }
 

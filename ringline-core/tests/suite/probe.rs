@@ -9,6 +9,7 @@ use super::audit::Audit;
 use super::tracked::Owners;
 use super::{Cx, Kernel};
 use bytes::Bytes;
+use ringline_core::net::Addr;
 use ringline_core::{
     Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected,
     Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
@@ -16,7 +17,6 @@ use ringline_core::{
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ pub(crate) enum Event {
     Timer(u64),
     Tick,
     Shutdown,
+    Message(u64),
 }
 
 impl Event {
@@ -47,7 +48,7 @@ impl Event {
             | Self::Eof(id, _)
             | Self::ConnTimer(id, _)
             | Self::Close(id, _) => Some(id),
-            Self::Timer(_) | Self::Tick | Self::Shutdown => None,
+            Self::Timer(_) | Self::Tick | Self::Shutdown | Self::Message(_) => None,
         }
     }
 }
@@ -93,6 +94,7 @@ pub(crate) struct Hooks {
     pub(crate) on_tick: fn(&mut Probe, &mut Cx<'_>, Tick),
     pub(crate) on_shutdown: fn(&mut Probe, &mut Cx<'_>),
     pub(crate) on_close: fn(&mut Probe, &mut Cx<'_>, ConnId, CloseReason),
+    pub(crate) on_message: fn(&mut Probe, &mut Cx<'_>, u64),
 }
 
 impl Hooks {
@@ -113,6 +115,7 @@ impl Hooks {
         on_tick: |_, _, _| {},
         on_shutdown: |_, _| {},
         on_close: |_, _, _, _| {},
+        on_message: |_, _, _| {},
     };
 
     /// Sends back what it reads.
@@ -163,7 +166,7 @@ pub(crate) struct Probe {
     pub(crate) size: usize,
     pub(crate) is_armed: bool,
     pub(crate) target: Option<ConnId>,
-    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) addr: Option<Addr>,
     pub(crate) timers: Vec<TimerId>,
     pub(crate) times: Vec<Instant>,
 }
@@ -224,7 +227,7 @@ impl Probe {
     }
 
     /// Begins to connect.
-    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: SocketAddr) -> Result<ConnId, ConnectError> {
+    pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Result<ConnId, ConnectError> {
         let own = Rc::new(Cell::new(None));
         let state = State { id: Rc::clone(&own), _alive: Rc::clone(&self.states) };
         match cx.connect(addr, state) {
@@ -378,7 +381,7 @@ impl Probe {
 
 impl EventHandler for Probe {
     type Conn = State;
-    type Message = ();
+    type Message = u64;
 
     fn on_start(&mut self, cx: &mut Cx<'_>) {
         (self.hooks.on_start)(self, cx);
@@ -459,6 +462,11 @@ impl EventHandler for Probe {
         self.ticks += 1;
         self.intervals += u64::from(tick.interval);
         (self.hooks.on_tick)(self, cx, tick);
+    }
+
+    fn on_message(&mut self, cx: &mut Cx<'_>, message: u64) {
+        self.note(Event::Message(message), None);
+        (self.hooks.on_message)(self, cx, message);
     }
 
     fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {

@@ -12,6 +12,7 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("op", 1),
     ("timer", 1),
     ("backend", 2),
+    ("mail", 2),
     ("config", 3),
     ("net", 2),
     ("signal", 2),

@@ -3,6 +3,7 @@
 use super::Sim;
 use super::faults::Fault;
 use super::link::ServerEnd;
+use crate::net::{Credentials, Remote};
 use crate::op::{Outcome, UserData};
 
 /// What an accept fails with for no fault of the client's.
@@ -44,9 +45,11 @@ impl Sim {
         };
         self.network.listeners[at].backlog.pop_front();
         self.ledger.open(fd, user_data);
-        let address = self.network.link(peer).address;
-        let address = (!self.dice.strikes(Fault::NoAddress)).then_some(address);
+        let addr = self.network.link(peer).address.clone();
+        let credentials = addr.unix().map(|_| Credentials::new(peer.0 + 1, 1000, 1000));
+        let remote = Box::new(Remote { addr, credentials });
+        let remote = (!self.dice.strikes(Fault::NoAddress)).then_some(remote);
         self.trace.note(|| format!("{peer:?} is {fd:?}"));
-        self.post(user_data, Outcome::Accepted { fd, peer: address.map(Box::new) }, false);
+        self.post(user_data, Outcome::Accepted { fd, peer: remote }, false);
     }
 }

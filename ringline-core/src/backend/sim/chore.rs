@@ -30,6 +30,10 @@ enum Task {
         user_data: UserData,
         target: UserData,
     },
+    SetOption {
+        user_data: UserData,
+        fd: Fd,
+    },
     /// Ends an operation that a cancel has missed, unless it ended by itself.
     Expire {
         target: UserData,
@@ -61,6 +65,10 @@ impl Sim {
         self.add_chore(Fault::Late, Task::Cancel { user_data, target });
     }
 
+    pub(super) fn begin_set_option(&mut self, user_data: UserData, fd: Fd) {
+        self.add_chore(Fault::Late, Task::SetOption { user_data, fd });
+    }
+
     /// Does what is due.
     pub(super) fn run_chores(&mut self) {
         let turn = self.turn;
@@ -72,6 +80,7 @@ impl Sim {
                 Task::Close { user_data, fd } => self.close_socket(user_data, fd),
                 Task::Reset { user_data, fd } => self.reset_socket(user_data, fd),
                 Task::Cancel { user_data, target } => self.cancel(user_data, target),
+                Task::SetOption { user_data, fd } => self.set_option(user_data, fd),
                 Task::Expire { target, serial } => {
                     if let Some(flight) = self.ledger.unfinished(target)
                         && flight.serial == serial
@@ -113,6 +122,17 @@ impl Sim {
         self.post(user_data, Outcome::Done, false);
     }
 
+    fn set_option(&mut self, user_data: UserData, fd: Fd) {
+        let is_there = self.network.socket(fd).is_some();
+        assert!(is_there, "it is not closed before this is done");
+        if self.dice.strikes(Fault::OptionRefused) {
+            let errno = self.dice.pick(&[libc::EPERM, libc::ENOPROTOOPT, libc::ENOBUFS]);
+            self.post_error(user_data, errno);
+        } else {
+            self.post(user_data, Outcome::Done, false);
+        }
+    }
+
     fn close_socket(&mut self, user_data: UserData, fd: Fd) {
         self.network.close(fd);
         self.trace.note(|| format!("{fd:?} is free"));
@@ -131,7 +151,10 @@ impl Sim {
             self.post_error(user_data, libc::ENOENT);
             return;
         };
-        if !matches!(flight.role, Role::Recv | Role::Send | Role::Accept | Role::Connect) {
+        if !matches!(
+            flight.role,
+            Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::RecvDatagrams | Role::SendDatagram
+        ) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
             self.doom(target, flight);
@@ -161,6 +184,10 @@ impl Sim {
 
     /// Ends an operation with `ECANCELED`, or, for a send of which a part has left, with that part.
     fn end_early(&mut self, target: UserData, flight: Flight) {
+        if matches!(flight.role, Role::RecvDatagrams | Role::SendDatagram) {
+            self.cancel_datagrams(target);
+            return;
+        }
         let mut more = false;
         if let Some(fd) = flight.fd {
             let (socket, _) = self.network.socket(fd).expect("it is not closed before this is done");

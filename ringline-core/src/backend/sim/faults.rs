@@ -85,6 +85,20 @@ pub enum Fault {
     ConnectUnreachable,
     /// A connect is not answered; after two minutes it fails with `ETIMEDOUT`.
     ConnectUnanswered,
+    /// The local address of a connection is in use or not there (`EADDRINUSE`, `EADDRNOTAVAIL`). Breaks the
+    /// connection.
+    BindFails,
+    /// An option is refused (`EPERM`, `ENOPROTOOPT`, `ENOBUFS`). One of a connection that is yet to be made
+    /// breaks it.
+    OptionRefused,
+    /// The network loses a datagram.
+    DatagramLost,
+    /// The network delivers a datagram twice.
+    DatagramDoubled,
+    /// A datagram arrives before others that were sent earlier.
+    DatagramOvertakes,
+    /// Sending a datagram fails with `EPERM`, `ENETUNREACH`, `EMSGSIZE`, `ENOBUFS` or `ENOMEM`.
+    DatagramFails,
 }
 
 impl Fault {
@@ -123,6 +137,12 @@ impl Fault {
         Self::ConnectRefused,
         Self::ConnectUnreachable,
         Self::ConnectUnanswered,
+        Self::BindFails,
+        Self::OptionRefused,
+        Self::DatagramLost,
+        Self::DatagramDoubled,
+        Self::DatagramOvertakes,
+        Self::DatagramFails,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.
@@ -138,6 +158,7 @@ impl Fault {
                 | Self::ConnectRefused
                 | Self::ConnectUnreachable
                 | Self::ConnectUnanswered
+                | Self::BindFails
         )
     }
 }
@@ -165,6 +186,8 @@ pub struct Faults {
     pub receive_buffers: u16,
     /// The size of each of them.
     pub receive_buffer_bytes: u32,
+    /// The longest datagram that a buffer holds.
+    pub datagram_bytes: u32,
     /// The most that a receive brings when [`Fault::ShortReceive`] strikes.
     pub short_receive_bytes: u32,
     /// The size of the submission queue.
@@ -190,6 +213,7 @@ impl Faults {
             receive_window_bytes: 64 * 1024,
             receive_buffers: 64,
             receive_buffer_bytes: 4096,
+            datagram_bytes: 65_535,
             short_receive_bytes: 16,
             submission_entries: 256,
             completion_entries: 4096,
@@ -232,6 +256,8 @@ impl Faults {
             let often: &[u16] = match fault {
                 Fault::SharedBuffer | Fault::Overtaking => &[0, 300, 1000],
                 _ if is_calm => &[0],
+                // Few connections have a local address that was asked for.
+                Fault::BindFails => &[0, 0, 0, 20, 100],
                 fault if fault.breaks_connections() => &[0, 0, 1, 5, 20],
                 _ => &[0, 0, 0, 0, 3, 20, 100, 300],
             };
@@ -248,6 +274,7 @@ impl Faults {
             descriptors: random.pick(&[4, 16, 1 << 16]),
             late_turns_max: random.pick(&[1, 2, 6, 20]),
             turn_us_max: random.pick(&[0, 0, 100, 3000]),
+            datagram_bytes: random.pick(&[2048, 65_535]),
             ..faults
         }
     }

@@ -105,11 +105,11 @@ impl Sim {
     /// The next turn in which the kernel has something to do by itself.
     fn next_turn(&self) -> Option<u64> {
         let soon = self.turn + 1;
-        if self.network.has_work() {
+        if self.network.has_work() || self.datagrams.has_work() {
             return Some(soon);
         }
         let chores = self.chores.iter().map(|chore| chore.turn).min();
-        let others = chores.into_iter().chain(self.next_loan());
+        let others = chores.into_iter().chain(self.next_loan()).chain(self.datagrams.next_turn());
         self.posts.next_turn().into_iter().chain(others).min().map(|turn| turn.max(soon))
     }
 
@@ -138,6 +138,7 @@ impl Sim {
             self.run_chores();
         }
         self.run_loans();
+        self.run_datagrams();
     }
 
     /// Takes operations from the submission queue; false if it leaves some there.
@@ -163,11 +164,12 @@ impl Sim {
     fn begin(&mut self, entry: Entry, stage: &Stage) {
         let Entry { user_data, op, staged } = entry;
         match op {
-            Op::Accept { listener } => match self.network.listener(listener) {
-                Some(listener) => listener.accepts.push_back(user_data),
+            Op::Accept { listener, is_unix } => match self.network.listener(listener) {
+                Some(listener) if listener.is_unix == is_unix => listener.accepts.push_back(user_data),
+                Some(_) => self.trace.panic(&format!("an accept knows the kind of its listener {listener}")),
                 None => self.trace.panic(&format!("an accept names a listener, not {listener}")),
             },
-            Op::Connect { address, .. } => self.begin_connect(user_data, *address),
+            Op::Connect { dial, .. } => self.begin_connect(user_data, &dial.addr),
             Op::Recv { fd } => self.begin_receive(user_data, fd),
             Op::SendNow { fd, span } => {
                 if stage.bytes(span) != staged {
@@ -182,6 +184,9 @@ impl Sim {
             Op::Reset { fd } => self.begin_reset(user_data, fd),
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),
+            Op::SetOption { fd, .. } => self.begin_set_option(user_data, fd),
+            Op::RecvDatagrams { fd } => self.begin_receive_datagrams(user_data, fd),
+            Op::SendDatagram { fd, datagram } => self.begin_send_datagram(user_data, fd, datagram),
         }
     }
 

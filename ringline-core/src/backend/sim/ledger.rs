@@ -23,6 +23,9 @@ pub(super) enum Role {
     Shutdown,
     Close,
     Cancel,
+    SetOption,
+    RecvDatagrams,
+    SendDatagram,
 }
 
 /// One operation under way.
@@ -135,6 +138,10 @@ impl Ledger {
                 self.begin_close(*fd);
                 (Role::Close, None)
             }
+            Op::SetOption { fd, .. } => (Role::SetOption, Some(*fd)),
+            // Their sockets keep an account of their own.
+            Op::RecvDatagrams { .. } => (Role::RecvDatagrams, None),
+            Op::SendDatagram { .. } => (Role::SendDatagram, None),
             Op::Cancel { target } => (Role::Cancel, self.targets.get(&target.bits()).copied().flatten()),
         };
         if let Some(fd) = fd {
@@ -199,7 +206,7 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
-            Op::Accept { .. } => Ok(()),
+            Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } => Ok(()),
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)
@@ -217,7 +224,7 @@ impl Ledger {
                 refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
             Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
-            Op::ShutdownWrite { fd } => self.connection(*fd, tag).map(|_| ()),
+            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } => self.connection(*fd, tag).map(|_| ()),
             Op::Close { fd } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.under_way > 0, "no close before everything else has completed", tag)?;

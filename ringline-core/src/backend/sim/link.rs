@@ -3,9 +3,9 @@
 //! Bytes count as delivered when the peer has read them. A reset loses everything that was not, for
 //! good; this is what a server learns the hard way that closes a socket with unread bytes in it.
 
+use crate::net::Addr;
 use crate::op::Fd;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 /// The server's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Capacity {
 #[derive(Debug)]
 pub(super) struct Link {
     capacity: Capacity,
-    pub(super) address: SocketAddr,
+    pub(super) address: Addr,
     pub(super) server: ServerEnd,
     pub(super) to_server: VecDeque<u8>,
     to_peer: VecDeque<u8>,
@@ -50,7 +50,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(address: SocketAddr, capacity: Capacity) -> Self {
+    pub(super) fn new(address: Addr, capacity: Capacity) -> Self {
         Self {
             capacity,
             address,

@@ -10,6 +10,7 @@
 mod accept;
 mod buffers;
 mod chore;
+mod datagrams;
 mod dial;
 mod dice;
 mod faults;
@@ -27,15 +28,17 @@ mod trace;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use dial::{REFUSED_PORT, SILENT_PORT};
+pub(crate) use dial::{REFUSED_NAME, REFUSED_PORT, SILENT_NAME, SILENT_PORT};
 pub use faults::{Fault, Faults};
 pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
-use crate::op::{Completion, Fd, Kind, Op, Outcome, UserData};
+use crate::net::{BindUdp, Dial};
+use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
 use buffers::Buffers;
 use chore::Chore;
+use datagrams::Datagrams;
 use dice::Dice;
 use ledger::{Breach, Ledger};
 use link::Capacity;
@@ -44,7 +47,6 @@ use posts::Posts;
 use send::Loan;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use trace::Trace;
 
 /// An operation in the submission queue.
@@ -62,6 +64,7 @@ pub(crate) struct Sim {
     dice: Dice,
     network: Network,
     buffers: Buffers,
+    datagrams: Datagrams,
     queue: VecDeque<Entry>,
     ledger: Ledger,
     chores: Vec<Chore>,
@@ -90,6 +93,7 @@ impl Sim {
         Self {
             network: Network::new(capacity, faults.descriptors.max(1)),
             buffers: Buffers::new(faults.receive_buffers.max(1), faults.receive_buffer_bytes.max(1)),
+            datagrams: Datagrams::new(),
             dice: Dice::new(seed, faults),
             queue: VecDeque::new(),
             ledger: Ledger::default(),
@@ -126,7 +130,6 @@ impl Sim {
     }
 
     /// Wakes the worker as another thread would: a completion with the wake-up's tag.
-    #[cfg(test)]
     pub(crate) fn wake(&mut self) {
         let tag = crate::op::Tag { kind: Kind::Wake, generation: 0, row: 0 };
         self.posts.push_ready(Completion { tag, outcome: crate::op::Outcome::Done, more: true });
@@ -139,13 +142,19 @@ impl Sim {
         if self.buffers.lent() > 0 {
             self.trace.panic(&format!("at rest no lease is out, but {} are", self.buffers.lent()));
         }
+        if self.datagrams.buffers_lent() > 0 || self.datagrams.open() > 0 {
+            self.trace.panic("at rest no datagram is on loan, and no datagram socket is open");
+        }
+        if let Some(rule) = self.datagrams.breach() {
+            self.trace.panic(&rule);
+        }
     }
 
     /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
     /// something or `wake` is called. Completions of staged sends do not count, so a worker
     /// that acts on them after this was true acts on a wake-up that no kernel gives.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_idle && self.posts.ready() == 0 && !self.network.has_work()
+        self.is_idle && self.posts.ready() == 0 && !self.network.has_work() && !self.datagrams.has_work()
     }
 
     /// Whether the kernel itself has nothing left to do or to report.
@@ -206,8 +215,8 @@ impl Sim {
 }
 
 impl Backend for Sim {
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
-        self.make_socket(*address)
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
+        self.make_socket(dial)
     }
 
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {
@@ -233,6 +242,16 @@ impl Backend for Sim {
         }
         self.run(stage, wait);
         Ok(())
+    }
+
+    fn next_sent(&mut self) -> Option<(Tag, usize)> {
+        if !self.posts.is_sent_next() {
+            return None;
+        }
+        match self.next() {
+            Some(Completion { tag, outcome: Outcome::Sent { bytes, .. }, .. }) => Some((tag, bytes)),
+            completion => unreachable!("a send was next, not {completion:?}"),
+        }
     }
 
     fn next(&mut self) -> Option<Completion> {
@@ -288,5 +307,23 @@ impl Backend for Sim {
 
     fn overflows(&self) -> u64 {
         self.overflows
+    }
+
+    fn udp_maker(&self) -> Box<dyn BindUdp> {
+        self.datagrams.maker()
+    }
+
+    fn prepare_datagrams(&mut self) -> Result<(), i32> {
+        self.make_datagram_buffers();
+        Ok(())
+    }
+
+    fn datagram(&self, lease: &Lease) -> &[u8] {
+        self.enforce(self.datagrams.bytes(lease))
+    }
+
+    fn release_datagram(&mut self, lease: Lease) {
+        let verdict = self.datagrams.release(&lease);
+        self.enforce(verdict);
     }
 }

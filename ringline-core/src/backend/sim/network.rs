@@ -5,6 +5,7 @@
 
 use super::link::{Capacity, Link, ServerEnd};
 use super::send::Sending;
+use crate::net::{Addr, UnixAddr};
 use crate::op::{Fd, UserData};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -38,6 +39,7 @@ pub(super) struct Socket {
 #[derive(Debug)]
 pub(super) struct Listener {
     number: RawFd,
+    pub(super) is_unix: bool,
     pub(super) backlog: VecDeque<PeerId>,
     pub(super) accepts: VecDeque<UserData>,
 }
@@ -68,23 +70,25 @@ impl Network {
     }
 
     /// Makes `number` a listener, if it is not one yet.
-    pub(super) fn listen(&mut self, number: RawFd) {
+    pub(super) fn listen(&mut self, number: RawFd, is_unix: bool) {
         if self.listener(number).is_none() {
             let (backlog, accepts) = (VecDeque::new(), VecDeque::new());
-            self.listeners.push(Listener { number, backlog, accepts });
+            self.listeners.push(Listener { number, is_unix, backlog, accepts });
         }
     }
 
     /// Puts a new peer into a backlog; `None` if `number` is no listener.
     pub(super) fn connect(&mut self, number: RawFd) -> Option<PeerId> {
         let peer = PeerId(self.links.len() as u32);
-        self.listener(number)?.backlog.push_back(peer);
-        self.links.push(Link::new(address_of(peer), self.capacity));
+        let listener = self.listener(number)?;
+        listener.backlog.push_back(peer);
+        let address = if listener.is_unix { unix_address_of(peer) } else { address_of(peer).into() };
+        self.links.push(Link::new(address, self.capacity));
         Some(peer)
     }
 
     /// Opens a socket whose connection is yet to be made; `None` if all descriptors are taken.
-    pub(super) fn dial(&mut self, address: SocketAddr) -> Option<Fd> {
+    pub(super) fn dial(&mut self, address: Addr) -> Option<Fd> {
         let peer = PeerId(self.links.len() as u32);
         self.links.push(Link::new(address, self.capacity));
         self.link(peer).is_made = false;
@@ -176,6 +180,13 @@ impl Network {
         let can_accept = |listener: &Listener| !listener.backlog.is_empty() && !listener.accepts.is_empty();
         !self.touched.is_empty() || self.listeners.iter().any(can_accept)
     }
+}
+
+/// Every fourth peer has a name, as few clients of a Unix socket have.
+fn unix_address_of(peer: PeerId) -> Addr {
+    let name = UnixAddr::abstract_name(peer.0.to_be_bytes());
+    let name = name.ok().filter(|_| peer.0.is_multiple_of(4));
+    name.unwrap_or_else(UnixAddr::unnamed).into()
 }
 
 /// Every other peer comes by IPv6, from a network set aside for examples.

@@ -8,7 +8,12 @@ use std::os::fd::RawFd;
 impl Sim {
     /// Makes `number` a listener, which an accept may name.
     pub(crate) fn listener(&mut self, number: RawFd) {
-        self.network.listen(number);
+        self.network.listen(number, false);
+    }
+
+    /// Makes `number` a listening Unix socket.
+    pub(crate) fn unix_listener(&mut self, number: RawFd) {
+        self.network.listen(number, true);
     }
 
     /// Connects to a listener: the peer waits in the backlog and may write at once.
@@ -76,7 +81,7 @@ impl Sim {
     /// The address that an accept reports.
     #[cfg(test)]
     pub(crate) fn address(&self, peer: PeerId) -> std::net::SocketAddr {
-        self.network.link_ref(peer).address
+        self.network.link_ref(peer).address.ip().expect("a peer of a TCP listener")
     }
 
     /// How many bytes the peer could read.

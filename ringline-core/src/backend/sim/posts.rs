@@ -46,7 +46,6 @@ impl Posts {
     }
 
     /// Reports a completion at once.
-    #[cfg(test)]
     pub(super) fn push_ready(&mut self, completion: Completion) {
         self.ready.push_back(completion);
     }
@@ -74,6 +73,12 @@ impl Posts {
             Some(staged) => Some(staged.completion),
             None => self.ready.pop_front(),
         }
+    }
+
+    /// Whether the next completion is that of a staged send without an error.
+    pub(super) fn is_sent_next(&self) -> bool {
+        let sent = |outcome: &Outcome| matches!(outcome, Outcome::Sent { errno: 0, parcel: None, .. });
+        self.staged.front().is_some_and(|staged| sent(&staged.completion.outcome))
     }
 
     /// Whether [`Posts::pop`] has something to give.

@@ -72,7 +72,7 @@ impl Rig {
     /// A connection, accepted as `row`.
     fn accept(&mut self, row: u32) -> (PeerId, Fd) {
         let peer = self.sim.connect(LISTENER);
-        self.push(Kind::Accept, row, Op::Accept { listener: LISTENER });
+        self.push(Kind::Accept, row, Op::Accept { listener: LISTENER, is_unix: false });
         match self.one().outcome {
             Outcome::Accepted { fd, .. } => (peer, fd),
             outcome => panic!("{outcome:?}"),

@@ -45,6 +45,8 @@ pub(super) struct BufRing {
     buffers: Vec<Buffer>,
     buffer_bytes: u32,
     is_incremental: bool,
+    /// The name under which receives find it.
+    group: u16,
     /// How many buffers the kernel is done with and has not got back.
     out: u16,
     /// Next entry to write, and the first that the kernel does not know of.
@@ -55,17 +57,28 @@ pub(super) struct BufRing {
 impl BufRing {
     pub(super) fn new(ring: &mut Ring, setup: &Setup) -> Result<Self, RingError> {
         if setup.incremental {
-            match Self::register(ring, setup.buffers, setup.buffer_bytes, INCREMENTAL) {
+            match Self::register(ring, setup.buffers, setup.buffer_bytes, INCREMENTAL, GROUP) {
                 Err(RingError::Refused { errno: libc::EINVAL, .. }) => {}
                 result => return result,
             }
         }
         let bytes = setup.buffer_bytes.min(WHOLE_BYTES_MAX);
         let count = u32::from(setup.buffers) * setup.buffer_bytes.div_ceil(bytes).next_power_of_two();
-        Self::register(ring, count.min(BUFFERS_MAX) as u16, bytes, 0)
+        Self::register(ring, count.min(BUFFERS_MAX) as u16, bytes, 0, GROUP)
     }
 
-    fn register(ring: &mut Ring, count: u16, buffer_bytes: u32, flags: u16) -> Result<Self, RingError> {
+    /// Another group, of which each receive takes a buffer of its own.
+    pub(super) fn whole(ring: &mut Ring, count: u16, bytes: u32, group: u16) -> Result<Self, RingError> {
+        Self::register(ring, count, bytes, 0, group)
+    }
+
+    fn register(
+        ring: &mut Ring,
+        count: u16,
+        buffer_bytes: u32,
+        flags: u16,
+        group: u16,
+    ) -> Result<Self, RingError> {
         let no_memory = |source| RingError::NoMemory { source };
         let entries_owner = Region::new(usize::from(count) * size_of::<BufRingEntry>()).map_err(no_memory)?;
         let memory = Region::new(usize::from(count) * buffer_bytes as usize).map_err(no_memory)?;
@@ -73,7 +86,7 @@ impl BufRing {
         // SAFETY: the entries are page aligned, zeroed and large enough, and stay in place until the
         // group is unregistered: the drop of the backend calls `unregister` before it frees them.
         let registered = unsafe {
-            ring.submitter().register_buf_ring_with_flags(entries.address() as u64, count, GROUP, flags)
+            ring.submitter().register_buf_ring_with_flags(entries.address() as u64, count, group, flags)
         };
         registered.map_err(RingError::from_buffers)?;
         let mut buffers = Self {
@@ -83,6 +96,7 @@ impl BufRing {
             buffers: vec![Buffer::default(); usize::from(count)],
             buffer_bytes,
             is_incremental: flags == INCREMENTAL,
+            group,
             out: 0,
             tail: 0,
             published: 0,
@@ -180,7 +194,7 @@ impl BufRing {
     /// Takes the group from the kernel and frees its memory. Nothing is in flight any more; if the
     /// kernel will not let go of the group, the memory is leaked.
     pub(super) fn unregister(&mut self, ring: &Ring) {
-        if ring.submitter().unregister_buf_ring(GROUP).is_ok() {
+        if ring.submitter().unregister_buf_ring(self.group).is_ok() {
             self.memory.take().map(ManuallyDrop::into_inner);
             self.entries_owner.take().map(ManuallyDrop::into_inner);
         }

@@ -4,21 +4,24 @@
 //! however, a socket that was closed there goes on living until every operation that was started
 //! before on the same ring has ended, such as a receive on an idle connection: its peer would not
 //! see the end for hours. There a ring uses ordinary descriptors of the process. Sockets that we
-//! connect are such on every kernel, and a bit of their `Fd` says so. This keeps track of all ordinary
+//! connect and accepted Unix sockets are such on every kernel, and a bit of their `Fd` says so. This keeps track of all ordinary
 //! descriptors, so that none outlives the ring.
 #![allow(unsafe_code)]
 
 use super::error::RingError;
 use super::ring::Ring;
 use crate::backend::Wait;
+use crate::net::{Dial, Family, Setting, set_all};
 use crate::op::Fd;
+use crate::sys::sock_opt;
 use io_uring::types::{CancelBuilder, Fixed};
 use io_uring::{opcode, squeue};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket, Type};
 use std::collections::BTreeSet;
+use std::io;
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -46,9 +49,16 @@ impl Descriptors {
 
     /// Makes a socket for a connection of ours. It is an ordinary descriptor of the process on every
     /// kernel: making a direct one is an operation of its own, whose result would have to be waited for.
-    pub(super) fn dial(&mut self, address: &SocketAddr) -> std::io::Result<Fd> {
-        let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
+    pub(super) fn dial(&mut self, dial: &Dial) -> io::Result<Fd> {
+        let family = dial.addr.family();
+        let socket = Socket::new(family.domain(), Type::STREAM, None)?;
+        if family != Family::Unix {
+            socket.set_tcp_nodelay(true)?;
+        }
+        set_all(&socket, &dial.settings).map_err(|refused| io::Error::from_raw_os_error(refused.errno))?;
+        if let Some(local) = dial.local {
+            bind(&socket, local)?;
+        }
         let fd = Fd::plain(socket.into_raw_fd() as u32);
         self.open.insert(fd.number());
         Ok(fd)
@@ -78,12 +88,31 @@ impl Descriptors {
         }
     }
 
+    /// Sets an option of an ordinary descriptor, or says why not, with a positive errno.
+    pub(super) fn set_option(&self, fd: Fd, setting: &Setting) -> Result<(), i32> {
+        let Setting { level, name, value, .. } = setting;
+        let set = self.borrow(fd).and_then(|socket| sock_opt::set(socket, *level, *name, value));
+        set.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    /// The process, user and group at the other end of an ordinary descriptor of a Unix socket.
+    pub(super) fn peer_credentials(&self, fd: Fd) -> io::Result<(u32, u32, u32)> {
+        sock_opt::peer_credentials(self.borrow(fd)?)
+    }
+
+    /// An ordinary descriptor that is open and ours.
+    fn borrow(&self, fd: Fd) -> io::Result<BorrowedFd<'_>> {
+        if self.is_row(fd) || !self.open.contains(&fd.number()) {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
+        // SAFETY: the descriptor is open, because no close of it was submitted, and it is ours. To submit
+        // one takes `self` by a mutable borrow, which this one does not outlive.
+        Ok(unsafe { BorrowedFd::borrow_raw(fd.number() as i32) })
+    }
+
     /// Has the close of an ordinary descriptor drop what the peer has not acknowledged.
     pub(super) fn reset(&self, fd: Fd) {
-        if !self.is_row(fd) && self.open.contains(&fd.number()) {
-            // SAFETY: the descriptor is open, because no close of it was submitted, and it is ours; it
-            // is borrowed for this call only.
-            let socket = unsafe { BorrowedFd::borrow_raw(fd.number() as i32) };
+        if let Ok(socket) = self.borrow(fd) {
             // A socket that is no longer connected has nothing to drop.
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
@@ -105,6 +134,19 @@ impl Drop for Descriptors {
             drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         }
     }
+}
+
+/// Gives a socket that is to be connected a local address.
+fn bind(socket: &Socket, local: SocketAddr) -> io::Result<()> {
+    if local.port() == 0 {
+        // The port is chosen when it is known what it is for, so that ports do not run out early.
+        let on = 1_i32.to_ne_bytes();
+        sock_opt::set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &on)?;
+    } else {
+        // Earlier connections from this port may linger in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&local.into())
 }
 
 /// Whether the peer of a closed socket sees the end while an older operation on another socket is

@@ -7,11 +7,11 @@
 
 use super::lift::Final;
 use super::parcels::Load;
+use crate::net::{Addr, Setting};
 use crate::sys::sock_addr;
 use socket2::SockAddr;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::net::SocketAddr;
 use std::ptr::NonNull;
 
 /// Something the kernel has. Dropping it leaks.
@@ -46,6 +46,8 @@ impl Lent<Box<Load>> {
 struct RawAddress {
     storage: libc::sockaddr_storage,
     len: libc::socklen_t,
+    /// The kernel does not know of this field.
+    is_unix: bool,
 }
 
 /// Where the kernel writes a peer's address: a heap cell that stays in place.
@@ -54,25 +56,27 @@ pub(super) struct AddressCell(NonNull<RawAddress>);
 
 impl AddressCell {
     fn new() -> Self {
-        // SAFETY: all zeros is a valid value of both fields.
+        // SAFETY: all zeros is a valid value of all fields.
         let raw: RawAddress = unsafe { std::mem::zeroed() };
         Self(NonNull::from(Box::leak(Box::new(raw))))
     }
 
     /// Ready for the kernel: the storage and the cell that says how long it is.
-    fn offer(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+    fn offer(&mut self, is_unix: bool) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
         let raw = self.0.as_ptr();
         // SAFETY: the cell is ours until it is lent, and no reference to it exists.
         unsafe {
+            (*raw).is_unix = is_unix;
             (*raw).len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             ((&raw mut (*raw).storage).cast(), &raw mut (*raw).len)
         }
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    /// What the kernel wrote, and what was said about the listener.
+    fn read(&self) -> (Option<Addr>, bool) {
         // SAFETY: the cell was reclaimed with a `Final`, so the kernel is done with it.
         let raw = unsafe { *self.0.as_ptr() };
-        sock_addr::from_raw(&raw.storage, raw.len)
+        (sock_addr::from_raw(&raw.storage, raw.len), raw.is_unix)
     }
 }
 
@@ -89,6 +93,9 @@ pub(super) struct InFlight {
     accepts: Vec<Option<Lent<AddressCell>>>,
     spare_cells: Vec<AddressCell>,
     connects: Vec<Option<Lent<Box<SockAddr>>>>,
+    settings: Vec<Option<Lent<Box<Setting>>>>,
+    /// Options of ordinary descriptors that the kernel has refused, by the rows of their operations.
+    refusals: Vec<(u32, i32)>,
     live: usize,
 }
 
@@ -111,28 +118,33 @@ impl InFlight {
     }
 
     /// Lends a cell for the address that the accept of `row` will bring.
-    pub(super) fn lend_address(&mut self, row: u32) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+    pub(super) fn lend_address(
+        &mut self,
+        row: u32,
+        is_unix: bool,
+    ) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
         let mut cell = self.spare_cells.pop().unwrap_or_else(AddressCell::new);
-        let pointers = cell.offer();
+        let pointers = cell.offer(is_unix);
         lend(&mut self.accepts, row, cell);
         pointers
     }
 
-    pub(super) fn reclaim_address(&mut self, row: u32, proof: Final) -> Option<SocketAddr> {
+    /// The address that an accept has brought, and whether its listener is a Unix socket.
+    pub(super) fn reclaim_address(&mut self, row: u32, proof: Final) -> Option<(Option<Addr>, bool)> {
         let cell = self.accepts.get_mut(row as usize)?.take()?.reclaim(proof);
-        let address = cell.address();
+        let read = cell.read();
         self.spare_cells.push(cell);
-        address
+        Some(read)
     }
 
     /// Lends the address that the connect of `row` is for, and says where it is and how long.
     pub(super) fn lend_target(
         &mut self,
         row: u32,
-        address: SocketAddr,
+        address: &Addr,
     ) -> (*const libc::sockaddr, libc::socklen_t) {
         // The address is on the heap, so moving the box does not move it.
-        let target = Box::new(SockAddr::from(address));
+        let target = Box::new(address.to_sock_addr());
         let (start, len) = (target.as_ptr().cast(), target.len());
         lend(&mut self.connects, row, target);
         (start, len)
@@ -144,10 +156,32 @@ impl InFlight {
             drop(target.reclaim(proof));
         }
     }
+
+    /// Lends the option that the operation of `row` sets, and says where its value is and how long.
+    pub(super) fn lend_setting(&mut self, row: u32, setting: Box<Setting>) -> (*const libc::c_void, u32) {
+        // The value is on the heap as well.
+        let (start, len) = (setting.value.as_ptr().cast(), setting.value.len() as u32);
+        lend(&mut self.settings, row, setting);
+        (start, len)
+    }
+
+    /// The option was refused before its operation began.
+    pub(super) fn refuse_setting(&mut self, row: u32, errno: i32) {
+        self.refusals.push((row, errno));
+    }
+
+    /// Frees the value of an option, and says what it was refused with before its operation began.
+    pub(super) fn end_setting(&mut self, row: u32, proof: Final) -> Option<i32> {
+        if let Some(setting) = self.settings.get_mut(row as usize).and_then(Option::take) {
+            drop(setting.reclaim(proof));
+        }
+        let at = self.refusals.iter().position(|(refused, _)| *refused == row)?;
+        Some(self.refusals.swap_remove(at).1)
+    }
 }
 
 /// At most one of a kind is in flight for a row.
-fn lend<T>(rows: &mut Vec<Option<Lent<T>>>, row: u32, value: T) {
+pub(super) fn lend<T>(rows: &mut Vec<Option<Lent<T>>>, row: u32, value: T) {
     let row = row as usize;
     if rows.len() <= row {
         rows.resize_with(row + 1, || None);

@@ -4,6 +4,7 @@ use super::Uring;
 use super::parcels::Note;
 use super::ring::Cqe;
 use super::staged::Settled;
+use crate::net::{Credentials, Remote};
 use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
 use io_uring::cqueue;
 
@@ -31,11 +32,17 @@ impl Uring {
                 self.in_flight.drop_target(tag.row, proof?);
                 done_or_failed(cqe.result)
             }
+            Kind::SetOption => match self.in_flight.end_setting(tag.row, proof?) {
+                Some(errno) => Outcome::Failed { errno },
+                None => done_or_failed(cqe.result),
+            },
             Kind::Wake => {
                 self.is_wake_armed = more;
                 Outcome::Done
             }
             Kind::Staged | Kind::Send | Kind::Parcel => unreachable!("these were set apart before"),
+            Kind::UdpRecv => self.lift_datagram(cqe),
+            Kind::UdpSend => self.lift_datagram_sent(tag.row, cqe.result, proof?)?,
             Kind::Shutdown
             | Kind::Close
             | Kind::Reset
@@ -43,6 +50,8 @@ impl Uring {
             | Kind::CancelSend
             | Kind::CancelAccept
             | Kind::CancelConnect
+            | Kind::CancelUdpRecv
+            | Kind::CancelUdpSend
             | Kind::Orphan => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })
@@ -95,15 +104,21 @@ impl Uring {
     }
 
     fn lift_accept(&mut self, tag: Tag, result: i32, proof: Final) -> Outcome {
-        let peer = self.in_flight.reclaim_address(tag.row, proof).map(Box::new);
-        match u32::try_from(result) {
-            Ok(number) => {
-                let fd = Fd(number);
-                self.descriptors.opened(fd);
-                Outcome::Accepted { fd, peer }
-            }
-            Err(_) => Outcome::Failed { errno: -result },
-        }
+        let (addr, is_unix) = self.in_flight.reclaim_address(tag.row, proof).unwrap_or((None, false));
+        let Ok(number) = u32::try_from(result) else { return Outcome::Failed { errno: -result } };
+        let fd = if is_unix { Fd::plain(number) } else { Fd(number) };
+        self.descriptors.opened(fd);
+        let peer = match addr {
+            Some(addr) if is_unix => self.credentials(fd).map(|who| Remote { addr, credentials: Some(who) }),
+            addr => addr.map(|addr| Remote { addr, credentials: None }),
+        };
+        Outcome::Accepted { fd, peer: peer.map(Box::new) }
+    }
+
+    /// Who has connected to a Unix socket.
+    fn credentials(&self, fd: Fd) -> Option<Credentials> {
+        let (pid, uid, gid) = self.descriptors.peer_credentials(fd).ok()?;
+        Some(Credentials::new(pid, uid, gid))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::Uring;
 use crate::buf::{Lease, Parcel, Span, Stage};
+use crate::net::Setting;
 use crate::op::{Fd, Kind, Op, Tag, UserData};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd as RawFd, Fixed};
 use io_uring::{opcode, squeue};
@@ -22,6 +23,8 @@ impl Uring {
                 let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
                 self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
             }
+            Op::SendDatagram { fd, datagram } => self.lower_send_datagram(user_data, fd, datagram),
+            Op::RecvDatagrams { fd } => self.lower_recv_datagrams(user_data, fd),
             op => self.lower_rare(user_data, op),
         }
     }
@@ -82,17 +85,18 @@ impl Uring {
         // What an operation lends comes back by its kind, so the two must belong together.
         assert!(fits(kind, &op), "{kind:?} does not fit {op:?}");
         let entry = match op {
-            Op::Accept { listener } => {
-                let (storage, len) = self.in_flight.lend_address(row);
+            Op::Accept { listener, is_unix } => {
+                let (storage, len) = self.in_flight.lend_address(row, is_unix);
                 let accept = opcode::Accept::new(RawFd(listener), storage, len);
-                if self.descriptors.is_direct() {
+                // Who is asked for credentials must be a descriptor of the process.
+                if self.descriptors.is_direct() && !is_unix {
                     accept.file_index(Some(DestinationSlot::auto_target())).build()
                 } else {
                     accept.flags(libc::SOCK_CLOEXEC).build()
                 }
             }
-            Op::Connect { fd, address } => {
-                let (start, len) = self.in_flight.lend_target(row, *address);
+            Op::Connect { fd, dial } => {
+                let (start, len) = self.in_flight.lend_target(row, &dial.addr);
                 opcode::Connect::new(raw(fd), start, len).build().flags(self.descriptors.flags(fd))
             }
             Op::ShutdownWrite { fd } => {
@@ -108,13 +112,18 @@ impl Uring {
                 }
             }
             Op::Reset { fd } => self.lower_reset(fd),
+            Op::SetOption { fd, setting } => self.lower_option(row, fd, setting),
             Op::Cancel { target } => {
                 // A send in flight goes by bits of the backend's own.
                 let send = target.decode().filter(|tag| tag.kind == Kind::Send);
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
-            Op::SendNow { .. } | Op::Send { .. } | Op::Recv { .. } => unreachable!("lowered before"),
+            Op::SendNow { .. }
+            | Op::Send { .. }
+            | Op::Recv { .. }
+            | Op::SendDatagram { .. }
+            | Op::RecvDatagrams { .. } => unreachable!("lowered before"),
         };
         self.submit(user_data, entry);
     }
@@ -131,8 +140,23 @@ impl Uring {
         opcode::Nop::new().build()
     }
 
+    /// On a row of the ring's own table an operation sets the option; on an ordinary descriptor a call does,
+    /// and the operation only reports.
+    fn lower_option(&mut self, row: u32, fd: Fd, setting: Box<Setting>) -> squeue::Entry {
+        if self.descriptors.is_row(fd) {
+            let (level, name) = (setting.level as u32, setting.name as u32);
+            let (value, len) = self.in_flight.lend_setting(row, setting);
+            let entry = opcode::SetSockOpt::new(raw(fd), level, name, value, len);
+            return entry.build().flags(self.descriptors.flags(fd));
+        }
+        if let Err(errno) = self.descriptors.set_option(fd, &setting) {
+            self.in_flight.refuse_setting(row, errno);
+        }
+        opcode::Nop::new().build()
+    }
+
     #[inline]
-    fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
+    pub(super) fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
         self.in_flight.begin();
         // SAFETY: what the entry names was lent to `in_flight`, which gives it back only for the
         // last completion, or is static; receives name a group of buffers that `buffers` owns, and
@@ -158,9 +182,18 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Connect { .. } => kind == Kind::Connect,
         Op::ShutdownWrite { .. } => kind == Kind::Shutdown,
         Op::Reset { .. } => kind == Kind::Reset,
+        Op::SetOption { .. } => kind == Kind::SetOption,
         Op::Close { .. } => matches!(kind, Kind::Close | Kind::Orphan),
-        Op::Cancel { .. } => {
-            matches!(kind, Kind::CancelRecv | Kind::CancelSend | Kind::CancelAccept | Kind::CancelConnect)
-        }
+        Op::Cancel { .. } => matches!(
+            kind,
+            Kind::CancelRecv
+                | Kind::CancelSend
+                | Kind::CancelAccept
+                | Kind::CancelConnect
+                | Kind::CancelUdpRecv
+                | Kind::CancelUdpSend
+        ),
+        Op::RecvDatagrams { .. } => kind == Kind::UdpRecv,
+        Op::SendDatagram { .. } => kind == Kind::UdpSend,
     }
 }

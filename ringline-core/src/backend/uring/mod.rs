@@ -5,6 +5,7 @@
 //! silence, once the kernel has consumed their entries, is their success (`staged`).
 
 mod buf_ring;
+mod datagrams;
 mod descriptors;
 mod error;
 mod in_flight;
@@ -21,16 +22,17 @@ pub use probe::Capabilities;
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
 use crate::config::Config;
-use crate::op::{Completion, Fd, Kind, Op, UserData};
+use crate::net::{BindUdp, Dial, KernelSockets};
+use crate::op::{Completion, Fd, Kind, Op, Tag, UserData};
 use crate::sys::{Anchor, EventFd};
 use buf_ring::BufRing;
+use datagrams::Datagrams;
 use descriptors::Descriptors;
 use in_flight::InFlight;
 use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,9 @@ pub(crate) struct Setup {
     pub(crate) files: u32,
     pub(crate) buffers: u16,
     pub(crate) buffer_bytes: u32,
+    /// How many buffers there are for datagrams, and the longest datagram that one holds.
+    pub(crate) datagram_buffers: u16,
+    pub(crate) datagram_bytes: u32,
     /// Use buffers that the kernel fills bit by bit, if it can.
     pub(crate) incremental: bool,
     /// Use descriptors of the ring's own, if closing them works as it should.
@@ -63,6 +68,8 @@ impl Setup {
             files: config.connections_per_worker() + SPARE_FILES,
             buffers: config.receive_buffers(),
             buffer_bytes: config.receive_buffer_bytes(),
+            datagram_buffers: config.datagram_buffers(),
+            datagram_bytes: config.datagram_bytes(),
             incremental: true,
             direct: true,
         }
@@ -82,6 +89,7 @@ pub(crate) struct Uring {
     descriptors: Descriptors,
     in_flight: InFlight,
     parcels: Parcels,
+    datagrams: Datagrams,
     staged: StagedSends,
     /// Completions of the last enter, and how many of them were handed out.
     batch: Vec<Cqe>,
@@ -115,6 +123,7 @@ impl Uring {
             descriptors,
             in_flight: InFlight::default(),
             parcels,
+            datagrams: Datagrams::new(setup.datagram_buffers, setup.datagram_bytes),
             staged: StagedSends::default(),
             batch: Vec::new(),
             taken: 0,
@@ -178,8 +187,8 @@ impl Uring {
 }
 
 impl Backend for Uring {
-    fn socket(&mut self, address: &SocketAddr) -> Result<Fd, i32> {
-        self.descriptors.dial(address).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
+        self.descriptors.dial(dial).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
     #[inline]
@@ -205,6 +214,11 @@ impl Backend for Uring {
         self.ring.enter(wait)?;
         self.reap();
         Ok(())
+    }
+
+    #[inline]
+    fn next_sent(&mut self) -> Option<(Tag, usize)> {
+        self.staged.next_whole()
     }
 
     #[inline]
@@ -254,6 +268,24 @@ impl Backend for Uring {
     fn overflows(&self) -> u64 {
         self.overflows
     }
+
+    fn udp_maker(&self) -> Box<dyn BindUdp> {
+        Box::new(KernelSockets)
+    }
+
+    fn prepare_datagrams(&mut self) -> Result<(), i32> {
+        self.make_datagram_buffers()
+    }
+
+    #[inline]
+    fn datagram(&self, lease: &Lease) -> &[u8] {
+        self.datagrams.bytes(lease)
+    }
+
+    #[inline]
+    fn release_datagram(&mut self, lease: Lease) {
+        self.datagrams.release(lease);
+    }
 }
 
 impl Uring {
@@ -273,6 +305,7 @@ impl Drop for Uring {
         // does not come home is not freed at all, so the order of what follows does not matter.
         if self.bring_home() {
             self.buffers.unregister(&self.ring);
+            self.datagrams.unregister(&self.ring);
         } else {
             log::error!("{} operations did not end in time; their memory is leaked", self.in_flight.live());
         }

@@ -98,13 +98,32 @@ impl StagedSends {
             Some(error) => (0, -error),
         };
         let settled = Settled { tag: *tag, bytes, errno, load: load.take() };
+        self.advance();
+        Some(settled)
+    }
+
+    /// The next send that is over, if it is one of staged bytes and all of it went out.
+    #[inline]
+    pub(super) fn next_whole(&mut self) -> Option<(Tag, usize)> {
+        if self.reported == self.settled {
+            return None;
+        }
+        let StagedSend { tag, len, complaint: None, load: None, .. } = self.sends[self.reported] else {
+            return None;
+        };
+        self.advance();
+        Some((tag, len))
+    }
+
+    /// One more is reported.
+    #[inline]
+    fn advance(&mut self) {
         self.reported += 1;
         if self.reported == self.sends.len() {
             self.sends.clear();
             self.settled = 0;
             self.reported = 0;
         }
-        Some(settled)
     }
 
     /// Whether no staged send is on its way.

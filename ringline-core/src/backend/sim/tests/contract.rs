@@ -10,21 +10,21 @@ use crate::op::{Fd, Kind, Op, Outcome, UserData};
 fn user_data_that_is_no_tag() {
     let mut rig = Rig::calm();
     let bits = UserData::from_bits(0xFF << 56);
-    let _ = rig.sim.push(bits, Op::Accept { listener: LISTENER }, &rig.stage);
+    let _ = rig.sim.push(bits, Op::Accept { listener: LISTENER, is_unix: false }, &rig.stage);
 }
 
 #[test]
 #[should_panic(expected = "tags of this kind never leave a backend: Tag { kind: Staged")]
 fn a_tag_that_belongs_to_a_backend() {
-    Rig::calm().push(Kind::Staged, 0, Op::Accept { listener: LISTENER });
+    Rig::calm().push(Kind::Staged, 0, Op::Accept { listener: LISTENER, is_unix: false });
 }
 
 #[test]
 #[should_panic(expected = "two operations are never in flight under one tag")]
 fn one_tag_twice() {
     let mut rig = Rig::calm();
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn a_cancel_of_something_that_has_just_ended_is_no_fault() {
 #[should_panic(expected = "an accept names a listener, not 3")]
 fn an_accept_of_no_listener() {
     let mut rig = Rig::calm();
-    rig.push(Kind::Accept, 0, Op::Accept { listener: 3 });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: 3, is_unix: false });
     rig.enter(Wait::No);
 }
 
@@ -289,7 +289,7 @@ fn staged_bytes_changed_before_their_completion_was_taken() {
 #[should_panic(expected = "at rest nothing is under way, but there is [Some(Tag { kind: Accept")]
 fn at_rest_with_something_under_way() {
     let mut rig = Rig::calm();
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     rig.sim.assert_at_rest(&[]);
 }
 
@@ -316,7 +316,7 @@ fn at_rest_with_a_lease_out() {
 #[test]
 fn at_rest_with_what_was_expected() {
     let mut rig = Rig::calm();
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     rig.enter(Wait::No);
     assert_eq!((rig.sim.outstanding(), rig.sim.sockets_open()), (1, 0));
     rig.sim.assert_at_rest(&[tag(Kind::Accept, 0)]);

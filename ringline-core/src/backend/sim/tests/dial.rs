@@ -3,19 +3,20 @@
 use super::{Fault, Faults, Kind, Rig, errno, tag};
 use crate::backend::sim::{REFUSED_PORT, SILENT_PORT};
 use crate::backend::{Backend, Wait};
+use crate::net::{Addr, Dial};
 use crate::op::{Fd, Op, Outcome};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-fn address(port: u16) -> SocketAddr {
-    ([192, 0, 2, 1], port).into()
+fn dial_of(port: u16) -> Dial {
+    Addr::from(SocketAddr::from(([192, 0, 2, 1], port))).into()
 }
 
 impl Rig {
     fn dial(&mut self, row: u32, port: u16) -> Fd {
-        let address = address(port);
-        let fd = self.sim.socket(&address).unwrap();
-        self.push(Kind::Connect, row, Op::Connect { fd, address: Box::new(address) });
+        let dial = dial_of(port);
+        let fd = self.sim.socket(&dial).unwrap();
+        self.push(Kind::Connect, row, Op::Connect { fd, dial: Box::new(dial) });
         fd
     }
 }
@@ -59,12 +60,12 @@ fn every_way_to_fail_leaves_nothing() {
 #[test]
 fn a_socket_that_cannot_be_made_is_none() {
     let mut rig = Rig::new(Faults::none().with(Fault::NoSocket, 1000));
-    assert_eq!(rig.sim.socket(&address(7000)), Err(libc::EMFILE));
+    assert_eq!(rig.sim.socket(&dial_of(7000)), Err(libc::EMFILE));
     let mut faults = Faults::none();
     faults.descriptors = 1;
     let mut rig = Rig::new(faults);
     rig.dial(0, 7000);
-    assert_eq!(rig.sim.socket(&address(7000)), Err(libc::EMFILE));
+    assert_eq!(rig.sim.socket(&dial_of(7000)), Err(libc::EMFILE));
 }
 
 #[test]
@@ -106,8 +107,8 @@ fn a_second_connect() {
     let mut rig = Rig::calm();
     let fd = rig.dial(0, REFUSED_PORT);
     rig.one();
-    let address = Box::new(address(7000));
-    rig.push(Kind::Connect, 0, Op::Connect { fd, address });
+    let dial = Box::new(dial_of(7000));
+    rig.push(Kind::Connect, 0, Op::Connect { fd, dial });
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn a_second_connect() {
 fn a_connect_of_an_accepted_socket() {
     let mut rig = Rig::calm();
     let (_, fd) = rig.accept(0);
-    rig.push(Kind::Connect, 0, Op::Connect { fd, address: Box::new(address(7000)) });
+    rig.push(Kind::Connect, 0, Op::Connect { fd, dial: Box::new(dial_of(7000)) });
 }
 
 #[test]

@@ -88,7 +88,7 @@ impl Echo {
     pub(super) fn turn(&mut self) -> bool {
         self.is_behind = false;
         if !self.accepts {
-            self.accepts = self.push(Self::ACCEPT, Op::Accept { listener: LISTENER }).is_ok();
+            self.accepts = self.push(Self::ACCEPT, Op::Accept { listener: LISTENER, is_unix: false }).is_ok();
         }
         for at in 0..self.rows.len() {
             self.flush(at);
@@ -184,7 +184,7 @@ impl Echo {
         if tag.kind == Kind::Accept {
             self.accepts = false;
             if let Outcome::Accepted { fd, peer } = outcome {
-                self.open(fd, peer.map(|peer| *peer));
+                self.open(fd, peer.and_then(|peer| peer.addr.ip()));
             }
             return;
         }

@@ -228,7 +228,7 @@ fn cancels_of_everything() {
     let (_, fd) = rig.accept(0);
     rig.recv(0, fd);
     rig.send(0, fd, b"stuck");
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     rig.enter(Wait::No);
     rig.cancel(Kind::CancelRecv, 0, Kind::Recv);
     rig.cancel(Kind::CancelSend, 0, Kind::Send);
@@ -310,7 +310,7 @@ fn failed_accepts() {
     let peer = rig.sim.connect(LISTENER);
     let mut seen = Vec::new();
     for row in 0..60 {
-        rig.push(Kind::Accept, row, Op::Accept { listener: LISTENER });
+        rig.push(Kind::Accept, row, Op::Accept { listener: LISTENER, is_unix: false });
         seen.push(errno(&rig.one()));
     }
     for errno in super::super::accept::ERRNOS {
@@ -318,10 +318,10 @@ fn failed_accepts() {
     }
     assert!(!rig.sim.is_accepted(peer));
     rig.sim.reset(peer);
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     assert_eq!(errno(&rig.one()), libc::ECONNABORTED);
     assert!(!rig.sim.is_open(peer) && !rig.sim.is_accepted(peer));
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     rig.turn(Wait::Forever);
     assert!(rig.sim.is_idle(), "the client is gone");
 }
@@ -330,7 +330,7 @@ fn failed_accepts() {
 fn missing_addresses() {
     let mut rig = Rig::new(certain(Fault::NoAddress));
     rig.sim.connect(LISTENER);
-    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 0, Op::Accept { listener: LISTENER, is_unix: false });
     assert!(matches!(rig.one().outcome, Outcome::Accepted { peer: None, .. }));
 }
 

@@ -328,12 +328,12 @@ fn an_accept_without_a_free_descriptor_keeps_the_client_waiting() {
     let mut rig = Rig::new(faults);
     let (_, fd) = rig.accept(0);
     let peer = rig.sim.connect(LISTENER);
-    rig.push(Kind::Accept, 1, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 1, Op::Accept { listener: LISTENER, is_unix: false });
     assert_eq!(errno(&rig.one()), libc::EMFILE);
     assert!(!rig.sim.is_accepted(peer));
     rig.close(0, fd);
     rig.one();
-    rig.push(Kind::Accept, 1, Op::Accept { listener: LISTENER });
+    rig.push(Kind::Accept, 1, Op::Accept { listener: LISTENER, is_unix: false });
     assert!(matches!(rig.one().outcome, Outcome::Accepted { .. }));
     assert!(rig.sim.is_accepted(peer));
 }
@@ -343,10 +343,11 @@ fn peers_have_addresses_of_both_families() {
     let mut rig = Rig::calm();
     for row in 0..4 {
         let peer = rig.sim.connect(LISTENER);
-        rig.push(Kind::Accept, row, Op::Accept { listener: LISTENER });
+        rig.push(Kind::Accept, row, Op::Accept { listener: LISTENER, is_unix: false });
         let Outcome::Accepted { peer: address, .. } = rig.one().outcome else { panic!("accepted") };
-        assert_eq!(address.as_deref().copied(), Some(rig.sim.address(peer)));
-        assert_eq!(address.unwrap().is_ipv4(), row % 2 == 0);
+        let address = address.unwrap().addr;
+        assert_eq!(address, rig.sim.address(peer));
+        assert_eq!(address.ip().unwrap().is_ipv4(), row % 2 == 0);
     }
 }
 

@@ -1,0 +1,98 @@
+//! Why a connection is not read. All reasons lie in one word, so that asking whether there is any,
+//! which happens several times for every message, is one comparison.
+
+/// One reason not to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Obstacle {
+    /// The handler paused reading.
+    Paused = 1 << 0,
+    /// Reading waits for the connection's own outbox to come down.
+    Held = 1 << 1,
+    /// Reading waits for room in the outboxes of the worker.
+    Starved = 1 << 2,
+    /// Reading waits for outboxes of other connections to come down.
+    Feeding = 1 << 3,
+    /// More is unread than the limit allows, but the handler is getting on with it.
+    Stuffed = 1 << 4,
+    /// The peer ended its direction: there is nothing more to read.
+    Ended = 1 << 5,
+}
+
+/// The reasons not to read a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Obstacles(u8);
+
+impl Obstacles {
+    /// What keeps bytes that have arrived from the handler.
+    const DELIVERY: u8 =
+        Obstacle::Paused as u8 | Obstacle::Held as u8 | Obstacle::Starved as u8 | Obstacle::Feeding as u8;
+
+    /// Puts an obstacle in the way. True if that is news.
+    pub(crate) fn add(&mut self, obstacle: Obstacle) -> bool {
+        let is_news = !self.has(obstacle);
+        self.0 |= obstacle as u8;
+        is_news
+    }
+
+    /// Takes an obstacle away. True if it was there.
+    pub(crate) fn remove(&mut self, obstacle: Obstacle) -> bool {
+        let was_there = self.has(obstacle);
+        self.0 &= !(obstacle as u8);
+        was_there
+    }
+
+    /// Puts an obstacle in the way or takes it away.
+    pub(crate) fn set(&mut self, obstacle: Obstacle, is_there: bool) {
+        if is_there {
+            self.add(obstacle);
+        } else {
+            self.remove(obstacle);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn has(self, obstacle: Obstacle) -> bool {
+        self.0 & obstacle as u8 != 0
+    }
+
+    /// Whether nothing at all is in the way.
+    #[inline]
+    pub(crate) fn are_none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the handler may see what has arrived.
+    #[inline]
+    pub(crate) fn let_deliver(self) -> bool {
+        self.0 & Self::DELIVERY == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_obstacle_comes_and_goes_by_itself() {
+        let all = [
+            (Obstacle::Paused, false),
+            (Obstacle::Held, false),
+            (Obstacle::Starved, false),
+            (Obstacle::Feeding, false),
+            (Obstacle::Stuffed, true),
+            (Obstacle::Ended, true),
+        ];
+        for (obstacle, delivers) in all {
+            let mut obstacles = Obstacles::default();
+            assert!(obstacles.are_none() && obstacles.let_deliver() && !obstacles.remove(obstacle));
+            assert!(obstacles.add(obstacle) && !obstacles.add(obstacle));
+            assert!(!obstacles.are_none());
+            assert_eq!(obstacles.let_deliver(), delivers, "{obstacle:?}");
+            for (other, _) in all {
+                assert_eq!(obstacles.has(other), other == obstacle);
+            }
+            assert!(obstacles.remove(obstacle) && obstacles.are_none());
+        }
+    }
+}
