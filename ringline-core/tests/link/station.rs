@@ -57,7 +57,7 @@ impl Site {
     }
 
     /// Any handler, on a port that the kernel chooses if it listens.
-    pub(crate) fn launch<H: EventHandler + 'static>(
+    pub(crate) fn launch<H: EventHandler<Message = ()> + 'static>(
         name: &'static str,
         side: &Namespace,
         listen: Option<Ipv4Addr>,
