@@ -21,11 +21,13 @@ mod foreign;
 mod link;
 mod namespace;
 mod order;
+mod post;
 mod relay;
 mod station;
 mod sys;
 mod watch;
 
+mod datagrams;
 mod deadlines;
 mod dialing;
 mod echo;
