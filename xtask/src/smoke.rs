@@ -45,6 +45,16 @@ const SPECIALS: &[Special] = &[
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 
+/// Examples that are no servers, with what they need to fetch a page over several connections.
+const CLIENTS: &[(&str, &[&str])] = &[(
+    "fetch",
+    &["--from", UPSTREAM_PLACE, "--connections", "20", "--workers", "2", "--expect", PAGE_PLACE],
+)];
+
+/// Stands for a file that holds the page of the server behind `UPSTREAM_PLACE`.
+const PAGE_PLACE: &str = "{page}";
+const PAGE: &str = "a page of one line\n";
+
 /// Runs one server by its command line and wants an echo of it.
 pub(crate) fn one(command: &[String]) -> Result<(), String> {
     check(command, echo)?;
@@ -58,6 +68,11 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
     for Program { name, path, .. } in &programs {
         let fault = |reason: String| format!("example {name}: {reason}");
         wants_help(path).map_err(fault)?;
+        if let Some((_, arguments)) = CLIENTS.iter().find(|(client, _)| client == name) {
+            run_client(path, arguments).map_err(fault)?;
+            println!("example {name}: ok");
+            continue;
+        }
         let special = SPECIALS.iter().find(|special| special.example == name);
         let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
         let mut command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec();
@@ -73,6 +88,24 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
         println!("example {name}: ok");
     }
     Ok(())
+}
+
+/// Runs a client to its end, which must be a success.
+fn run_client(path: &str, arguments: &[&str]) -> Result<(), String> {
+    let from = serve_page().map_err(|error| format!("no server behind it: {error}"))?;
+    let page = std::env::temp_dir().join(format!("ringline-page-{}", std::process::id()));
+    std::fs::write(&page, PAGE).map_err(|error| format!("{}: {error}", page.display()))?;
+    let place = |argument: &&str| {
+        argument.replace(UPSTREAM_PLACE, &from.to_string()).replace(PAGE_PLACE, &page.to_string_lossy())
+    };
+    let command: Vec<_> = std::iter::once(path.to_owned()).chain(arguments.iter().map(place)).collect();
+    let mut client = Server::start(&command)?;
+    let status = client.wait(TALK_LIMIT);
+    let removed = std::fs::remove_file(&page).map_err(|error| format!("{}: {error}", page.display()));
+    match status? {
+        status if status.success() => removed,
+        status => Err(format!("{status}\n{}", client.output())),
+    }
 }
 
 fn build_examples(root: &Path, release: bool) -> Result<Vec<Program>, String> {
@@ -128,6 +161,26 @@ fn serve_echo() -> std::io::Result<SocketAddr> {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
+        }
+    });
+    Ok(address)
+}
+
+/// A server in threads of this process that answers every request with the page. It ends with the process.
+fn serve_page() -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PAGE}", PAGE.len());
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let answer = answer.clone();
+            thread::spawn(move || {
+                // The request is short and comes in one piece; what follows is the end.
+                while stream.read(&mut [0; 4096])? > 0 {
+                    stream.write_all(answer.as_bytes())?;
+                }
+                std::io::Result::Ok(())
+            });
         }
     });
     Ok(address)

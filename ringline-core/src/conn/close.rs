@@ -77,6 +77,9 @@ pub enum CloseReason {
         unread: usize,
     },
     /// The peer reset the connection.
+    ///
+    /// Or the kernel has given it up, for whatever reason, in the middle of a send: then it keeps its
+    /// error to itself and reports a broken pipe afterwards, as after a reset.
     PeerReset,
     /// A limit was reached.
     LimitExceeded(Limit),

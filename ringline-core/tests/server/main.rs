@@ -5,6 +5,7 @@
 
 mod admitting;
 mod children;
+mod clients;
 mod connecting;
 mod mailing;
 mod rogue;
