@@ -45,6 +45,10 @@ const SPECIALS: &[Special] = &[
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 
+/// Examples that are no servers, and what they are run with. They have to end well by themselves.
+const CLIENTS: &[(&str, &[&str])] =
+    &[("loadgen", &[UPSTREAM_PLACE, "--requests", "1000", "--connections", "8"])];
+
 /// Runs one server by its command line and wants an echo of it.
 pub(crate) fn one(command: &[String]) -> Result<(), String> {
     check(command, echo)?;
@@ -60,6 +64,11 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
         wants_help(path).map_err(fault)?;
         let special = SPECIALS.iter().find(|special| special.example == name);
         let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
+        if let Some((_, arguments)) = CLIENTS.iter().find(|(client, _)| client == name) {
+            run_client(path, arguments, upstream).map_err(fault)?;
+            println!("example {name}: ok");
+            continue;
+        }
         let mut command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec();
         for argument in special.map_or(&[][..], |special| special.arguments) {
             command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
@@ -106,6 +115,15 @@ fn wants_help(path: &str) -> Result<(), String> {
     let mut server = Server::start(&[path.to_owned(), "--help".to_owned()])?;
     let status = server.wait(STOP_LIMIT)?;
     if status.success() { Ok(()) } else { Err(format!("--help ends with {status}")) }
+}
+
+/// Runs a program to its end, which has to be a good one.
+fn run_client(path: &str, arguments: &[&str], upstream: SocketAddr) -> Result<(), String> {
+    let arguments = arguments.iter().map(|argument| argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
+    let command: Vec<_> = std::iter::once(path.to_owned()).chain(arguments).collect();
+    let mut client = Server::start(&command)?;
+    let status = client.wait(TALK_LIMIT)?;
+    if status.success() { Ok(()) } else { Err(format!("ended with {status}\n{}", client.output())) }
 }
 
 /// Starts the command on a free address, lets `talk` use it, and stops it.
@@ -389,6 +407,15 @@ mod tests {
         let silent = check(&shell(&good), |_| Err("silent".to_owned())).expect_err("the talk failed");
         assert!(silent.starts_with("silent"), "{silent}");
         assert!(check(&["/no/such/program".to_owned()], |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_client_must_end_well() {
+        let upstream = serving(drop);
+        let wants_address = format!("test \"$0\" = {upstream}");
+        assert_eq!(run_client("sh", &["-c", &wants_address, UPSTREAM_PLACE], upstream), Ok(()));
+        let reason = run_client("sh", &["-c", "echo lost; exit 1"], upstream).expect_err("it fails");
+        assert!(reason.contains("exit status: 1") && reason.contains("lost"), "{reason}");
     }
 
     #[test]
