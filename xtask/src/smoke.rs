@@ -42,6 +42,11 @@ const SPECIALS: &[Special] = &[
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc",
         )),
     },
+    Special {
+        example: "chat",
+        arguments: &[],
+        dialogue: Some(("/nick smoke\n/join tea\nhello\n/quit\n", "* you are guest-")),
+    },
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 

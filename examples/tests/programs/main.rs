@@ -1,4 +1,5 @@
 //! The examples that are programs of their own, run as a user runs them.
 
+mod chat;
 mod loadgen;
 mod process;

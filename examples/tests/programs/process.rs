@@ -1,7 +1,7 @@
 //! An example that runs as a process, ended by force when dropped.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -97,4 +97,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A connection on which nothing waits for ever.
+pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, SOON).expect("the server takes connections");
+    stream.set_read_timeout(Some(SOON)).expect("a socket option");
+    stream.set_write_timeout(Some(SOON)).expect("a socket option");
+    stream
 }
