@@ -47,6 +47,13 @@ const SPECIALS: &[Special] = &[
         arguments: &[],
         dialogue: Some(("/nick smoke\n/join tea\nhello\n/quit\n", "* you are guest-")),
     },
+    Special {
+        example: "dns",
+        arguments: &["--upstream", UPSTREAM_PLACE],
+        // A question over TCP. What the server behind it says is no answer, so that the forwarder says
+        // that there is none: the length and the id of a message with the same question.
+        dialogue: Some(("\0\x13\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01", "\0\x13\0\x07")),
+    },
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 

@@ -55,9 +55,15 @@ impl Process {
     /// Starts a server and waits until it says where it listens.
     pub(crate) fn serve(program: &str, arguments: &[&str]) -> (Self, SocketAddr) {
         let process = Self::start(program, arguments);
-        let line = process.lines.recv_timeout(SOON).expect("it says where it listens");
+        let addr = process.next_addr();
+        (process, addr)
+    }
+
+    /// Waits until it says where else it listens.
+    pub(crate) fn next_addr(&self) -> SocketAddr {
+        let line = self.lines.recv_timeout(SOON).expect("it says where it listens");
         let addr = line.strip_prefix("listening on ").and_then(|addr| addr.parse().ok());
-        (process, addr.unwrap_or_else(|| panic!("this is no address: {line}")))
+        addr.unwrap_or_else(|| panic!("this is no address: {line}"))
     }
 
     /// Sends a signal by its name.
