@@ -4,7 +4,9 @@
 //! is wrong. Everything later comes from the worker's ring.
 
 use super::{Ctx, Io};
-use crate::child::{ChildCommand, ChildId, ChildKey, Ends, KillError, NotSpawned, SpawnError, Spawned};
+use crate::child::{
+    AtShutdown, ChildCommand, ChildId, ChildKey, Ends, KillError, NotSpawned, SpawnError, Spawned,
+};
 use crate::conn::{AdoptError, Conn, ConnId, WriteEnd};
 use crate::handler::EventHandler;
 use crate::signal::Signal;
@@ -140,6 +142,8 @@ impl Io {
         if std::mem::replace(&mut child.is_leaving, true) {
             return false;
         }
+        // However soon the worker ends.
+        child.at_shutdown = AtShutdown::Detach;
         self.children.restless.push(id.row());
         self.mark_children();
         true

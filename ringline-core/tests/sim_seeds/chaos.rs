@@ -1,11 +1,12 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
+use crate::children::Offspring;
 use crate::dice::{self, Dice};
 use crate::limits::{Choice, Had};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler, NotConnected, Peer,
-    SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
+    Admit, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError, Consumed, Ctx, Eof, EventHandler,
+    NotConnected, Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -54,26 +55,26 @@ pub(crate) struct Account {
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
-    had: Had,
+    pub(crate) had: Had,
     pub(crate) reason: Option<CloseReason>,
 }
 
 /// The state of a connection: whose it is, once that is known.
-type Badge = Rc<Cell<Option<ConnId>>>;
+pub(crate) type Badge = Rc<Cell<Option<ConnId>>>;
 
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Chaos {
     pub(crate) dice: Dice,
     /// The deadlines that a connection begins with.
-    choice: Choice,
+    pub(crate) choice: Choice,
     /// Per mille: how often a callback panics.
     panics: u64,
     pub(crate) accounts: BTreeMap<ConnId, Account>,
     /// Connections that are over.
     pub(crate) closed: Vec<Account>,
     /// Ids of all times.
-    ids: Vec<ConnId>,
+    pub(crate) ids: Vec<ConnId>,
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub(crate) ticks: u64,
@@ -85,6 +86,7 @@ pub(crate) struct Chaos {
     /// Whether reading is to stop while an outbox is high.
     pub(crate) holds_reads: bool,
     started: Option<Instant>,
+    pub(crate) offspring: Offspring,
 }
 
 impl Chaos {
@@ -107,6 +109,7 @@ impl Chaos {
             is_paused: false,
             holds_reads,
             started: None,
+            offspring: Offspring::default(),
         }
     }
 
@@ -128,10 +131,7 @@ impl Chaos {
             Ok(id) => {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
-                let mut account = Account::default();
-                account.had.add(&self.choice);
-                assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
-                self.ids.push(id);
+                self.note_own(id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
                 self.connects += 1;
             }
@@ -206,7 +206,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(42) {
+            match self.dice.below(44) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -231,6 +231,8 @@ impl Chaos {
                     self.is_paused = true;
                 }
                 40 => self.set_deadlines(cx, id),
+                41 => self.breed(cx),
+                42 if self.dice.chance(250) => self.adopt(cx),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -431,5 +433,11 @@ impl EventHandler for Chaos {
         let id = self.any_id();
         self.meddle(cx, id);
         self.is_ending = true;
+    }
+
+    fn on_child(&mut self, cx: &mut Ctx<'_, Self>, child: ChildId, key: ChildKey, _: ChildExit) {
+        self.child_ended(cx, child, key);
+        let id = self.any_id();
+        self.meddle(cx, id);
     }
 }

@@ -1,6 +1,7 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
 use crate::chaos::{Account, Chaos, upstream};
+use crate::children::{CHILDREN_MAX, Cast};
 use crate::dice::{self, Dice};
 use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
@@ -26,6 +27,8 @@ pub(crate) struct Totals {
     /// Sends of each kind: guards, chains, chains that broke and were reported, forwards in place, and
     /// zero-copy sends that were copied after all.
     kinds: [AtomicU64; 5],
+    /// Children that ended, that were let go, that the deadline of a shutdown ended; sockets that were adopted.
+    children: [AtomicU64; 4],
 }
 
 impl Default for Totals {
@@ -40,6 +43,7 @@ impl Default for Totals {
             struck: std::array::from_fn(|_| AtomicU64::default()),
             turned_away: Default::default(),
             kinds: Default::default(),
+            children: Default::default(),
         }
     }
 }
@@ -58,6 +62,9 @@ impl Totals {
         }
         for (kind, count) in self.kinds.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
+        }
+        for (kind, count) in self.children.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nothing happened to children in way {kind}");
         }
     }
 }
@@ -137,6 +144,7 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: 
         .zero_copy_threshold(1 + dice.length())
         .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
+        .children_per_worker(CHILDREN_MAX)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
         .linger(linger)
@@ -162,9 +170,11 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
         world.enable_trace();
     }
     let mut clients = Vec::new();
+    let mut cast = Cast::default();
     let steps = 60 + dice.below(200);
     for _ in 0..steps {
         step(&mut world, &mut clients, &mut dice, seed);
+        cast.step(&mut world, &mut dice);
         world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
     }
     finish(&mut world, &mut clients, &mut dice);
@@ -186,6 +196,8 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     for (count, total) in kinds.into_iter().zip(&totals.kinds) {
         add(total, count);
     }
+    add(&totals.children[2], metrics.children_killed);
+    add(&totals.children[3], metrics.connections_adopted);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -319,6 +331,9 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
 
 fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool, totals: &Totals) {
     assert!(handler.accounts.is_empty(), "every connection was closed: {:?}", handler.accounts);
+    handler.check_children();
+    add(&totals.children[0], handler.offspring.ended);
+    add(&totals.children[1], handler.offspring.detached);
     let by_number: HashMap<u64, (&Client, bool)> =
         clients.iter().zip(broken).map(|(client, broken)| (client.number, (client, *broken))).collect();
     add(&totals.connections, handler.closed.len() as u64);
