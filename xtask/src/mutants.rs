@@ -4,6 +4,7 @@
 //! to pass, because otherwise a red test would prove nothing. `docs/mutations.md` holds the rows that a run prints.
 
 mod admit;
+mod child;
 mod copy;
 mod deadlines;
 mod dial;
@@ -148,7 +149,12 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
     let early = state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS);
-    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS).chain(dial::MUTANTS)
+    early
+        .chain(edge::MUTANTS)
+        .chain(admit::MUTANTS)
+        .chain(send::MUTANTS)
+        .chain(dial::MUTANTS)
+        .chain(child::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.
