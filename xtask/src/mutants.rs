@@ -4,6 +4,7 @@
 //! to pass, because otherwise a red test would prove nothing. `docs/mutations.md` holds the rows that a run prints.
 
 mod admit;
+mod child;
 mod copy;
 mod deadlines;
 mod dial;
@@ -157,6 +158,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(dial::MUTANTS)
         .chain(udp::MUTANTS)
         .chain(mail::MUTANTS)
+        .chain(child::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

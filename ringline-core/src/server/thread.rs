@@ -60,7 +60,9 @@ impl<M: Send + 'static> Plan<M> {
         let Ok(others) = started.recv() else { return Ok(()) };
         running.io.others = Others::new(move |within| {
             let deadline = Instant::now() + within;
-            others.iter().for_each(|other| other.tell(Command::ShutDown { deadline }));
+            for other in &others {
+                other.tell(Command::ShutDown { deadline });
+            }
         });
         serve(&mut running, &commands, &arrivals, worker)
     }

@@ -4,6 +4,7 @@
 //! process.
 
 mod admitting;
+mod adopting;
 mod children;
 mod clients;
 mod connecting;

@@ -1,5 +1,6 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
+use crate::children::Offspring;
 use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
 use crate::errands::Errands;
@@ -7,9 +8,9 @@ use crate::limits::{Choice, Had};
 use crate::options::{self, Tuned};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, JobFailed, JobKey,
-    NotConnected, OptionRefused, Peer, ResolveError, SendError, SendFailure, Sent, Tick, TimerId, TimerKey,
-    UdpClosed, UdpError, UdpId,
+    Admit, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof,
+    EventHandler, JobFailed, JobKey, NotConnected, OptionRefused, Peer, ResolveError, SendError, SendFailure,
+    Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -58,27 +59,27 @@ pub(crate) struct Account {
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
-    had: Had,
+    pub(crate) had: Had,
     pub(crate) tuning: Tuned,
     pub(crate) reason: Option<CloseReason>,
 }
 
 /// The state of a connection: whose it is, once that is known.
-type Badge = Rc<Cell<Option<ConnId>>>;
+pub(crate) type Badge = Rc<Cell<Option<ConnId>>>;
 
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Chaos {
     pub(crate) dice: Dice,
     /// The deadlines that a connection begins with.
-    choice: Choice,
+    pub(crate) choice: Choice,
     /// Per mille: how often a callback panics.
     panics: u64,
     pub(crate) accounts: BTreeMap<ConnId, Account>,
     /// Connections that are over.
     pub(crate) closed: Vec<Account>,
     /// Ids of all times.
-    ids: Vec<ConnId>,
+    pub(crate) ids: Vec<ConnId>,
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub(crate) ticks: u64,
@@ -94,6 +95,7 @@ pub(crate) struct Chaos {
     started: Option<Instant>,
     pub(crate) udp: Desk,
     pub(crate) errands: Errands,
+    pub(crate) offspring: Offspring,
 }
 
 impl Chaos {
@@ -119,6 +121,7 @@ impl Chaos {
             started: None,
             udp: Desk::default(),
             errands: Errands::default(),
+            offspring: Offspring::default(),
         }
     }
 
@@ -142,10 +145,7 @@ impl Chaos {
             Ok(id) => {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
-                let mut account = Account::default();
-                account.had.add(&self.choice);
-                assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
-                self.ids.push(id);
+                self.note_own(id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
                 self.connects += 1;
             }
@@ -220,7 +220,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(46) {
+            match self.dice.below(48) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -248,6 +248,8 @@ impl Chaos {
                 41 if self.dice.chance(500) => self.set_socket_options(cx, id),
                 41 => self.udp.meddle(&mut self.dice, cx),
                 42..45 => self.run_errand(cx, id),
+                45 => self.breed(cx),
+                46 if self.dice.chance(250) => self.adopt(cx),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -511,6 +513,12 @@ impl EventHandler for Chaos {
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
         self.udp.end();
         self.is_ending = true;
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_child(&mut self, cx: &mut Ctx<'_, Self>, child: ChildId, key: ChildKey, _: ChildExit) {
+        self.child_ended(cx, child, key);
         let id = self.any_id();
         self.meddle(cx, id);
     }

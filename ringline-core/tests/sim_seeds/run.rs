@@ -1,6 +1,7 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
 use crate::chaos::{Account, Chaos, upstream};
+use crate::children::{CHILDREN_MAX, Cast};
 use crate::datagrams::Crowd;
 use crate::dice::{self, Dice};
 use crate::errands;
@@ -33,6 +34,8 @@ pub(crate) struct Totals {
     /// Messages that were delivered and that found no room, and jobs that were accepted, rejected,
     /// dropped and that panicked.
     errands: [AtomicU64; 6],
+    /// Children that ended, that were let go, that the deadline of a shutdown ended; sockets that were adopted.
+    children: [AtomicU64; 4],
 }
 
 impl Default for Totals {
@@ -49,6 +52,7 @@ impl Default for Totals {
             kinds: Default::default(),
             datagrams: Default::default(),
             errands: Default::default(),
+            children: Default::default(),
         }
     }
 }
@@ -73,6 +77,9 @@ impl Totals {
         }
         for (errand, count) in self.errands.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "errand {errand} was never run");
+        }
+        for (kind, count) in self.children.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nothing happened to children in way {kind}");
         }
     }
 }
@@ -152,6 +159,7 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: 
         .zero_copy_threshold(1 + dice.length())
         .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
+        .children_per_worker(CHILDREN_MAX)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
         .linger(linger)
@@ -186,10 +194,12 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     }
     let mut clients = Vec::new();
     let mut crowd = Crowd::default();
+    let mut cast = Cast::default();
     let steps = 60 + dice.below(200);
     for _ in 0..steps {
         step(&mut world, &mut clients, &mut dice, seed);
         crowd.step(&mut world, &mut dice);
+        cast.step(&mut world, &mut dice);
         world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
     }
     finish(&mut world, &mut clients, &mut dice);
@@ -233,6 +243,8 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     for (count, total) in errands.into_iter().zip(&totals.errands) {
         add(total, count);
     }
+    add(&totals.children[2], metrics.children_killed);
+    add(&totals.children[3], metrics.connections_adopted);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -385,6 +397,9 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
 fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool, totals: &Totals) {
     handler.errands.check_finished();
     assert!(handler.accounts.is_empty(), "every connection was closed: {:?}", handler.accounts);
+    handler.check_children();
+    add(&totals.children[0], handler.offspring.ended);
+    add(&totals.children[1], handler.offspring.detached);
     let by_number: HashMap<u64, (&Client, bool)> =
         clients.iter().zip(broken).map(|(client, broken)| (client.number, (client, *broken))).collect();
     add(&totals.connections, handler.closed.len() as u64);

@@ -8,8 +8,10 @@
 //! `RINGLINE_SUITE_SEED=7 cargo test --test suite name_of_the_test` runs one seed alone.
 
 mod accepting;
+mod adopting;
 mod audit;
 mod chains;
+mod children;
 mod connecting;
 mod datagrams;
 mod deadlines;

@@ -11,14 +11,15 @@ use super::{Cx, Kernel};
 use bytes::Bytes;
 use ringline_core::net::Addr;
 use ringline_core::{
-    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, ConnectOptions, Consumed, Eof, EventHandler,
-    JobFailed, JobKey, NotConnected, OptionRefused, Parts, Peer, Rejected, ResolveError, SendError, Sent,
-    Tick, TimerId, TimerKey,
+    Accepted, Admit, AdoptError, Chain, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError,
+    ConnectOptions, Consumed, Eof, EventHandler, JobFailed, JobKey, NotAdopted, NotConnected, OptionRefused,
+    Parts, Peer, Rejected, ResolveError, SendError, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -145,7 +146,7 @@ impl Hooks {
 }
 
 /// The state of a connection, which knows whose it is and whether it still exists.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     /// Not known before a connection of our own is asked for.
     id: Rc<Cell<Option<ConnId>>>,
@@ -188,6 +189,9 @@ pub(crate) struct Probe {
     /// Why jobs had no result, and what names came to.
     pub(crate) failed: Vec<JobFailed>,
     pub(crate) names: Vec<Result<Vec<SocketAddr>, ResolveError>>,
+    pub(crate) socket: Option<OwnedFd>,
+    /// The ends of all children.
+    pub(crate) ends: Vec<(ChildId, u64, ChildExit)>,
 }
 
 impl Probe {
@@ -217,6 +221,8 @@ impl Probe {
             times: Vec::new(),
             failed: Vec::new(),
             names: Vec::new(),
+            socket: None,
+            ends: Vec::new(),
         }
     }
 
@@ -274,6 +280,38 @@ impl Probe {
                     self.audit.complain("connect gave another state back".to_owned());
                 }
                 Err(error)
+            }
+        }
+    }
+
+    /// A state for a connection whose id is not known yet.
+    pub(crate) fn new_state(&self) -> State {
+        State { id: Rc::new(Cell::new(None)), _alive: Rc::clone(&self.states) }
+    }
+
+    /// A connection with such a state has been asked for.
+    pub(crate) fn own(&mut self, id: ConnId, state: &State) {
+        state.id.set(Some(id));
+        self.audit.dialing(id);
+    }
+
+    /// Adopts a socket, or gives it back with the reason.
+    pub(crate) fn adopt(
+        &mut self,
+        cx: &mut Cx<'_>,
+        socket: OwnedFd,
+    ) -> Result<ConnId, (AdoptError, OwnedFd)> {
+        let state = self.new_state();
+        match cx.adopt(socket, state.clone()) {
+            Ok(id) => {
+                self.own(id, &state);
+                Ok(id)
+            }
+            Err(NotAdopted { error, socket, state: back }) => {
+                if !Rc::ptr_eq(&back.id, &state.id) {
+                    self.audit.complain("adopt gave another state back".to_owned());
+                }
+                Err((error, socket))
             }
         }
     }
@@ -540,5 +578,9 @@ impl EventHandler for Probe {
     fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {
         self.note(Event::Shutdown, None);
         (self.hooks.on_shutdown)(self, cx);
+    }
+
+    fn on_child(&mut self, _: &mut Cx<'_>, child: ChildId, key: ChildKey, exit: ChildExit) {
+        self.ends.push((child, key.0, exit));
     }
 }
