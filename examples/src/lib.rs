@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ringline_core::metrics::{MetricValue, Snapshot};
+use ringline_core::net::{UnixAddr, UnixAddrError, UnixListenOptions};
 use ringline_core::signal::ShutdownSignal;
 use ringline_core::{ConfigBuilder, EventHandler, Running, Seat, Server};
 use std::error::Error;
@@ -14,7 +15,7 @@ pub struct ServerArgs {
     /// Addresses to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     #[arg(
-        help = "Address to listen on, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets the kernel choose"
+        help = "Address to listen on, such as 0.0.0.0:7777, [::]:7777, unix:/run/app.sock or unix:@name; repeat it for more. Port 0 lets the kernel choose"
     )]
     pub listen: Vec<String>,
 
@@ -59,7 +60,10 @@ where
     let signal = ShutdownSignal::install()?;
     let mut server = Server::new(config.build()?);
     for addr in &args.listen {
-        server = server.listen(addr.as_str())?;
+        server = match unix_addr(addr)? {
+            Some(addr) => server.listen_unix(addr, &UnixListenOptions::default())?,
+            None => server.listen(addr.as_str())?,
+        };
     }
     let running = server.launch(factory)?;
     announce(&running)?;
@@ -69,6 +73,20 @@ where
         report(&metrics.snapshot())?;
     }
     Ok(())
+}
+
+/// The address of a Unix socket, if the text is one: `unix:` and a path, or `unix:@` and an abstract name.
+///
+/// # Errors
+///
+/// What is wrong with the path or the name.
+pub fn unix_addr(text: &str) -> Result<Option<UnixAddr>, UnixAddrError> {
+    let Some(rest) = text.strip_prefix("unix:") else { return Ok(None) };
+    let addr = match rest.strip_prefix('@') {
+        Some(name) => UnixAddr::abstract_name(name),
+        None => UnixAddr::path(rest),
+    };
+    addr.map(Some)
 }
 
 /// Runs an example's body; an error goes to standard error as one line and makes the exit status 1.
@@ -97,8 +115,21 @@ fn report(snapshot: &Snapshot) -> std::io::Result<()> {
 
 fn announce(running: &Running) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    for addr in running.local_addrs() {
+    for addr in running.listen_addrs() {
         writeln!(out, "listening on {addr}")?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_unix_sockets_are_told_apart_from_others() {
+        assert_eq!(unix_addr("127.0.0.1:7777"), Ok(None));
+        assert_eq!(unix_addr("unix:/run/x"), Ok(UnixAddr::path("/run/x").ok()));
+        assert_eq!(unix_addr("unix:@x"), Ok(UnixAddr::abstract_name("x").ok()));
+        assert_eq!(unix_addr("unix:"), Err(UnixAddrError::EmptyPath));
+    }
 }

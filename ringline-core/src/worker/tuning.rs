@@ -29,7 +29,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     }
                     return;
                 }
-                Step::Tell(result) => self.options_handler(id, result),
+                Step::Tell(result) => self.tell_options(id, result),
                 Step::Set(setting) => {
                     let op = Op::SetOption { fd: conn.fd, setting };
                     let user_data = UserData::new(Kind::SetOption, id.generation, id.row);
@@ -68,8 +68,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     fn option_refused(&mut self, id: ConnId, refused: OptionRefused) {
         self.io.shard.options_refused.increment();
-        if self.io.conns.get(id).is_some_and(|conn| conn.phase.is_active()) {
-            self.options_handler(id, Err(refused));
+        self.tell_options(id, Err(refused));
+    }
+
+    /// A connection whose end has begun hears of nothing but its sends and its end.
+    fn tell_options(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
+        if self.io.is_open(id) {
+            self.options_handler(id, result);
         }
     }
 }
