@@ -15,7 +15,7 @@ pub struct ServerArgs {
     /// Addresses to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     #[arg(
-        help = "Address to listen on, such as 0.0.0.0:7777, [::]:7777, unix:/run/app.sock or unix:@name; repeat it for more. Port 0 lets the kernel choose"
+        help = "Address to listen on, such as 0.0.0.0:7777, unix:/run/x.sock or unix:@name; repeat it for more. Port 0: the kernel chooses"
     )]
     pub listen: Vec<String>,
 

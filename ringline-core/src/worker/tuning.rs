@@ -1,12 +1,12 @@
 //! Options of open connections on their way to the kernel.
 
 use super::Worker;
-use crate::backend::{Backend, Full};
+use crate::backend::Backend;
 use crate::conn::ConnId;
 use crate::conn::tuning::Step;
 use crate::handler::EventHandler;
-use crate::net::OptionRefused;
-use crate::op::{Kind, Op, Outcome, Tag, UserData};
+use crate::net::{OptionRefused, Setting};
+use crate::op::{Outcome, Tag};
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Goes on with the options of a connection, if there are any.
@@ -31,22 +31,21 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
                 Step::Tell(result) => self.tell_options(id, result),
                 Step::Set(setting) => {
-                    let op = Op::SetOption { fd: conn.fd, setting };
-                    let user_data = UserData::new(Kind::SetOption, id.generation, id.row);
-                    match self.backend.push(user_data, op, &self.io.stage) {
-                        Ok(()) => conn.ops.set_option = true,
-                        Err(Full(op)) => {
-                            if let Op::SetOption { setting, .. } = op {
-                                tuning.put_back(setting);
-                            }
-                            self.io.shard.submissions_full.increment();
-                            self.io.note(id);
-                        }
+                    if let Err(setting) = self.push_option(id, setting) {
+                        self.option_did_not_fit(id, setting);
                     }
                     return;
                 }
             }
         }
+    }
+
+    fn option_did_not_fit(&mut self, id: ConnId, setting: Box<Setting>) {
+        if let Some(tuning) = self.io.conns.get_mut(id).and_then(|conn| conn.tuning.as_mut()) {
+            tuning.put_back(setting);
+        }
+        self.io.shard.submissions_full.increment();
+        self.io.note(id);
     }
 
     /// An option was set or refused.

@@ -65,7 +65,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: "P72",
         file: "net/admission.rs",
         from: "if let (Some(per_address), Some(address)) = (self.per_address, address) {",
-        to: "if let (Some(per_address), address) =\n            (self.per_address, address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)))\n        {",
+        to: "let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));\n        if let Some(per_address) = self.per_address {",
     },
     Mutant {
         name: "connect-deadline-ignored",
@@ -112,8 +112,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "An option that finds the submission queue full is forgotten.",
         rules: "P77, FAULTS 69",
         file: "worker/tuning.rs",
-        from: "                                tuning.put_back(setting);",
-        to: "                                drop(setting);",
+        from: "            tuning.put_back(setting);",
+        to: "            drop((tuning, setting));",
     },
     Mutant {
         name: "close-beside-option",
