@@ -23,7 +23,7 @@ struct Cli {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Where to pass connections on to, such as 127.0.0.1:80 or unix:/run/app.sock; repeat it for more
+    /// Where to pass connections on to, such as 127.0.0.1:80, or a Unix socket as with --listen; repeat it for more
     #[arg(long, value_name = "ADDR", required = true)]
     upstream: Vec<String>,
 

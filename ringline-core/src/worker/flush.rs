@@ -264,13 +264,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
         let op = Op::SetOption { fd: conn.fd, setting };
         let user_data = UserData::new(Kind::SetOption, id.generation, id.row);
-        match self.backend.push(user_data, op, &self.io.stage) {
-            Err(Full(Op::SetOption { setting, .. })) => Err(setting),
-            _ => {
-                conn.ops.set_option = true;
-                Ok(())
-            }
+        if let Err(Full(Op::SetOption { setting, .. })) = self.backend.push(user_data, op, &self.io.stage) {
+            return Err(setting);
         }
+        conn.ops.set_option = true;
+        Ok(())
     }
 
     fn cancel_connect(&mut self, id: ConnId) -> Result<(), OutOfRoom> {

@@ -32,7 +32,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Step::Tell(result) => self.tell_options(id, result),
                 Step::Set(setting) => {
                     if let Err(setting) = self.push_option(id, setting) {
-                        self.option_did_not_fit(id, setting);
+                        self.option_did_not_fit(id, *setting);
                     }
                     return;
                 }
@@ -40,7 +40,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    fn option_did_not_fit(&mut self, id: ConnId, setting: Box<Setting>) {
+    fn option_did_not_fit(&mut self, id: ConnId, setting: Setting) {
         if let Some(tuning) = self.io.conns.get_mut(id).and_then(|conn| conn.tuning.as_mut()) {
             tuning.put_back(setting);
         }
