@@ -15,6 +15,7 @@ mod state;
 mod suite;
 mod turn;
 mod udp;
+mod unix;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -159,6 +160,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(udp::MUTANTS)
         .chain(mail::MUTANTS)
         .chain(child::MUTANTS)
+        .chain(unix::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

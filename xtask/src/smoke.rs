@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::artifacts::{self, Program};
 
+mod unix;
+
 const START_LIMIT: Duration = Duration::from_secs(30);
 const TALK_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -99,6 +101,9 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
             None => check(&command, echo),
         }
         .map_err(fault)?;
+        if special.is_none_or(|special| special.dialogue.is_none()) {
+            unix::check(&command).map_err(fault)?;
+        }
         println!("example {name}: ok");
     }
     Ok(())

@@ -412,6 +412,7 @@ impl EventHandler for Chaos {
         result: Result<(), OptionRefused>,
     ) {
         assert_eq!(Some(id), conn.get());
+        assert!(cx.is_open(id), "no answer once the end has begun");
         self.options_set(id, result);
         self.meddle(cx, Some(id));
     }

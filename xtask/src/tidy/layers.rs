@@ -15,6 +15,12 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("mail", 2),
     ("config", 3),
     ("net", 2),
+    // Plain data that the kernel's form is made from, and what operations carry of it.
+    ("net::addr", 0),
+    ("net::unix_addr", 0),
+    ("net::peer", 1),
+    ("net::connect_options", 1),
+    ("net::socket_options", 1),
     ("signal", 2),
     ("backend::sim", 3),
     ("child", 3),
