@@ -1,6 +1,11 @@
 //! The knobs for what other threads have to say to a worker.
 
-use super::ConfigBuilder;
+use super::builder::Number;
+use super::{Config, ConfigBuilder, ConfigError};
+
+/// For all queues here, whose memory is taken when it is needed.
+const WAITING_MAX: u64 = 1 << 20;
+const THREADS_MAX: u64 = 1024;
 
 impl ConfigBuilder {
     /// How many messages may wait for a worker: 1 to `1_048_576`, by default 4096. See
@@ -50,5 +55,46 @@ impl ConfigBuilder {
     pub fn resolve_queue(mut self, names: usize) -> Self {
         self.draft.resolve_queue = names;
         self
+    }
+}
+
+/// Checks these knobs.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    for (knob, value, max) in [
+        ("mailbox_messages", config.mailbox_messages, WAITING_MAX),
+        ("blocking_threads", config.blocking_threads, THREADS_MAX),
+        ("blocking_queue", config.blocking_queue, WAITING_MAX),
+        ("resolve_threads", config.resolve_threads, THREADS_MAX),
+        ("resolve_queue", config.resolve_queue, WAITING_MAX),
+    ] {
+        Number { knob, value: value as u64 }.within(1, max)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_and_threads_have_bounds_and_say_so() {
+        type Set = fn(ConfigBuilder, usize) -> ConfigBuilder;
+        let setters: [(&str, Set, u64); 5] = [
+            ("mailbox_messages", ConfigBuilder::mailbox_messages, WAITING_MAX),
+            ("blocking_threads", ConfigBuilder::blocking_threads, THREADS_MAX),
+            ("blocking_queue", ConfigBuilder::blocking_queue, WAITING_MAX),
+            ("resolve_threads", ConfigBuilder::resolve_threads, THREADS_MAX),
+            ("resolve_queue", ConfigBuilder::resolve_queue, WAITING_MAX),
+        ];
+        for (knob, set, max) in setters {
+            for value in [1, max] {
+                let config = set(Config::builder(), value as usize).build().unwrap();
+                assert!(format!(" {config} ").contains(&format!(" {knob}={value} ")));
+            }
+            for value in [0, max + 1] {
+                let error = set(Config::builder(), value as usize).build().unwrap_err();
+                assert_eq!(error, ConfigError::OutOfRange { knob, value, min: 1, max });
+            }
+        }
     }
 }

@@ -307,8 +307,7 @@ impl Display for Config {
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
         write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
         write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
-        write!(f, " connect_timeout={connect_timeout:?}")?;
-        write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        write!(f, " connect_timeout={connect_timeout:?} close_timeout={close_timeout:?} linger={linger:?}")?;
         for (knob, after) in deadlines.named() {
             match after {
                 Some(after) => write!(f, " {knob}={after:?}"),
