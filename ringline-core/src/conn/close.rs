@@ -1,5 +1,6 @@
 //! Why a connection ended.
 
+use crate::net::resolve_error::ResolveError;
 use std::fmt;
 use std::io;
 
@@ -103,6 +104,11 @@ pub enum CloseReason {
         /// The error number, as in `errno(3)`: `ECONNREFUSED`, `EHOSTUNREACH`, `EMFILE` and so on.
         errno: i32,
     },
+    /// A connection that the handler asked for by a name was not made, because the name has no address.
+    Unresolved {
+        /// Why not.
+        error: ResolveError,
+    },
     /// The kernel reported an error.
     Failed {
         /// The error number, as in `errno(3)`.
@@ -127,7 +133,10 @@ impl CloseReason {
             | Self::HandlerPanicked => Initiator::Local,
             Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
             Self::LimitExceeded(_) => Initiator::Limit,
-            Self::ChainBroken { .. } | Self::ConnectFailed { .. } | Self::Failed { .. } => Initiator::System,
+            Self::ChainBroken { .. }
+            | Self::ConnectFailed { .. }
+            | Self::Unresolved { .. }
+            | Self::Failed { .. } => Initiator::System,
         }
     }
 
@@ -158,6 +167,7 @@ impl fmt::Display for CloseReason {
             Self::ConnectFailed { errno } => {
                 write!(f, "could not connect: {}", io::Error::from_raw_os_error(*errno))
             }
+            Self::Unresolved { error } => write!(f, "could not connect: {error}"),
             Self::Failed { errno } => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

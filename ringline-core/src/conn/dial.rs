@@ -1,6 +1,6 @@
 //! Why a connection that the handler asks for is not begun.
 
-use crate::net::OptionError;
+use crate::net::{OptionError, ResolveError};
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -29,6 +29,12 @@ pub enum ConnectError {
     /// An unnamed Unix socket is nowhere.
     #[error("cannot connect to an unnamed Unix socket; give a path or an abstract name")]
     Unnamed,
+    /// There is no address to connect to.
+    #[error("there is no address to connect to")]
+    NoAddress,
+    /// The name cannot be resolved.
+    #[error("cannot connect: {0}")]
+    Resolve(#[from] ResolveError),
     /// An option of the socket cannot be set.
     #[error(transparent)]
     Option(#[from] OptionError),

@@ -120,6 +120,11 @@ impl Conn {
         }
     }
 
+    /// A connection to be made to an address that is not known yet.
+    pub(crate) fn racing() -> Self {
+        Self { phase: Phase::Connecting, ..Self::new(Fd::NONE, Family::V4) }
+    }
+
     /// A connection to be made, without a socket yet.
     pub(crate) fn dialing(dial: Dial) -> Self {
         let family = dial.addr.family();

@@ -25,6 +25,8 @@ pub(crate) enum Fired {
     Deadline(ConnId),
     /// A peer was to answer by now.
     ConnectTimeout(ConnId),
+    /// The next address of a connection may be tried.
+    NextAttempt(ConnId),
     /// A socket that was full may have room again.
     SendAgain(ConnId),
     /// A listener may accept again.

@@ -53,7 +53,7 @@ impl<H: EventHandler> Ctx<'_, H> {
         self.begin(dialed, state)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         dialed: Result<ConnId, ConnectError>,
         state: H::Conn,
@@ -69,7 +69,7 @@ impl<H: EventHandler> Ctx<'_, H> {
 }
 
 /// What can be known of a connection before it is made.
-fn checked(addr: Addr, options: &ConnectOptions) -> Result<Dial, ConnectError> {
+pub(super) fn checked(addr: Addr, options: &ConnectOptions) -> Result<Dial, ConnectError> {
     let family = addr.family();
     let local = options.local(family).map_err(|local| ConnectError::LocalAddr { local })?;
     Ok(Dial { addr, local, settings: options.settings(family)? })
@@ -83,8 +83,20 @@ impl Io {
         if dial.addr.unix().is_some_and(UnixAddr::is_unnamed) {
             return Err(ConnectError::Unnamed);
         }
+        self.enter(Conn::dialing(dial), timeout)
+    }
+
+    /// A connection whose address is not known yet.
+    pub(super) fn dial_later(&mut self, timeout: Option<Duration>) -> Result<ConnId, ConnectError> {
+        if self.is_ending {
+            return Err(ConnectError::ShuttingDown);
+        }
+        self.enter(Conn::racing(), timeout)
+    }
+
+    fn enter(&mut self, conn: Conn, timeout: Option<Duration>) -> Result<ConnId, ConnectError> {
         let full = ConnectError::Full { limit: self.conns.limit() };
-        let conn = Conn { watch: self.watch, ..Conn::dialing(dial) };
+        let conn = Conn { watch: self.watch, ..conn };
         let id = self.conns.insert(conn).map_err(|_| full)?;
         let timeout = timeout
             .map_or(self.connect_timeout, |timeout| timeout.clamp(Deadline::SHORTEST, Deadline::LONGEST));

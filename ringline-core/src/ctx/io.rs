@@ -5,7 +5,7 @@ use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::child::Children;
 use crate::config::Config;
-use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Obstacle};
+use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Obstacle, Races};
 use crate::conn::{Phase, Table, TimerKey, Timers, Watch, WriteEnd};
 use crate::metrics::ShardHandle;
 use crate::net::Tickets;
@@ -61,6 +61,8 @@ pub(crate) struct Io {
     pub(crate) children: Children,
     /// The way to the other workers of the server.
     pub(crate) others: Others,
+    /// Connections that are made to one of several addresses.
+    pub(crate) races: Races,
 }
 
 impl Io {
@@ -95,6 +97,7 @@ impl Io {
             udp: Sockets::new(seat.worker as u32),
             children: Children::new(config.children_per_worker(), seat.worker as u32),
             others: Others::default(),
+            races: Races::default(),
         })
     }
 

@@ -16,6 +16,7 @@ mod ending;
 mod io;
 mod parts;
 mod posting;
+mod racing;
 mod sending;
 mod tuning;
 mod working;

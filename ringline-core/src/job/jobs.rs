@@ -5,12 +5,13 @@
 //! and exactly one for a job that is not tied to a connection, unless the worker itself ends.
 
 use super::error::{JobError, JobFailed, JobId, JobKey, JobRejected};
-use super::names::{self, ResolveError};
+use super::names;
 use super::pool::{Refusal, Work};
 use super::pools::{Lane, Pools};
 use crate::buf::drop_carefully;
 use crate::conn::ConnId;
 use crate::mail::Bell;
+use crate::net::ResolveError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,8 @@ use std::sync::Arc;
 pub(crate) enum Owner {
     Worker,
     Conn(ConnId),
+    /// A connection that is to be made to a name.
+    Dial(ConnId),
 }
 
 /// What became of a job.
@@ -198,14 +201,14 @@ impl<M: Send + 'static> Jobs<M> {
     fn accepted(&mut self, id: JobId, key: JobKey, owner: Owner, lane: Lane) {
         self.next += 1;
         self.rows.insert(id, Row { key, owner, lane, is_cancelled: false });
-        if let Owner::Conn(conn) = owner {
+        if let Owner::Conn(conn) | Owner::Dial(conn) = owner {
             self.tied.insert((conn, id));
         }
     }
 
     fn remove(&mut self, id: JobId) -> Option<Row> {
         let row = self.rows.remove(&id)?;
-        if let Owner::Conn(conn) = row.owner {
+        if let Owner::Conn(conn) | Owner::Dial(conn) = row.owner {
             self.tied.remove(&(conn, id));
         }
         Some(row)

@@ -10,8 +10,8 @@ mod names;
 mod pool;
 mod pools;
 
+pub use crate::net::ResolveError;
 pub use error::{JobError, JobFailed, JobId, JobKey, JobRejected};
-pub use names::ResolveError;
 
 pub(crate) use jobs::{Answer, Jobs, Owner, discard};
 pub(crate) use pools::Pools;

@@ -1,8 +1,9 @@
 //! The two pools of a server.
 
-use super::names::{Names, ResolveError};
+use super::names::Names;
 use super::pool::{IDLE, Plan, Pool};
 use crate::config::Config;
+use crate::net::ResolveError;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;

@@ -6,6 +6,10 @@ use super::{Addr, OptionError, SocketOptions};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// The "Connection Attempt Delay" of RFC 8305, section 5, and its lower bound.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+const ATTEMPT_DELAY_MIN: Duration = Duration::from_millis(10);
+
 /// How [`Ctx::connect_with`](crate::Ctx::connect_with) makes a connection.
 ///
 /// # Examples
@@ -26,13 +30,14 @@ pub struct ConnectOptions {
     timeout: Option<Duration>,
     bind: Option<SocketAddr>,
     socket: SocketOptions,
+    attempt_delay: Option<Duration>,
 }
 
 impl ConnectOptions {
     /// What [`Ctx::connect`](crate::Ctx::connect) uses.
     #[must_use]
     pub const fn new() -> Self {
-        Self { timeout: None, bind: None, socket: SocketOptions::new() }
+        Self { timeout: None, bind: None, socket: SocketOptions::new(), attempt_delay: None }
     }
 
     /// How long the peer gets to answer, instead of
@@ -60,6 +65,18 @@ impl ConnectOptions {
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = options;
         self
+    }
+
+    /// How long an address gets before the next one is tried beside it, when there are several: 250 ms unless
+    /// set, as RFC 8305 recommends. Less than 10 ms counts as 10 ms.
+    #[must_use]
+    pub const fn attempt_delay(mut self, delay: Duration) -> Self {
+        self.attempt_delay = Some(delay);
+        self
+    }
+
+    pub(crate) fn get_attempt_delay(&self) -> Duration {
+        self.attempt_delay.map_or(ATTEMPT_DELAY, |delay| delay.clamp(ATTEMPT_DELAY_MIN, Duration::MAX))
     }
 
     pub(crate) fn get_timeout(&self) -> Option<Duration> {

@@ -91,7 +91,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         match event {
             Event::Nothing => {}
             Event::Received(lease) => self.received(id, lease),
-            Event::Connected => self.connected(id),
+            Event::Connected => match self.io.races.of(id) {
+                Some(of) => self.attempt_won(id, of),
+                None => self.connected(id),
+            },
             Event::Ended => self.ended(id),
             Event::OutOfBuffers => self.io.shard.buffers_empty.increment(),
             Event::Sent { bytes, is_whole, is_progress, fresh } => {
@@ -156,6 +159,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         // What went out is reported as such, even if nobody came to it before.
         self.report_sent(id);
         let Some(mut conn) = self.io.remove(id) else { return };
+        if !self.io.races.is_empty() {
+            match self.io.races.of(id) {
+                Some(of) => return self.attempt_ended(id, of, &conn),
+                None => self.race_over(id),
+            }
+        }
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();
         if self.desk.jobs.any_tied() {
@@ -192,6 +201,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
             CloseReason::ChainBroken { .. }
             | CloseReason::ConnectFailed { .. }
+            | CloseReason::Unresolved { .. }
             | CloseReason::Failed { .. } => shard.closed_error.increment(),
         }
         self.publish_load();

@@ -16,14 +16,20 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     #[cold]
     fn adopt_all(&mut self) {
+        self.widen();
         for (id, state) in self.desk.parked.drain(..) {
-            while self.users.len() <= id.row() {
-                self.users.push(None);
-                self.inboxes.push(Inbox::default());
-            }
             self.users[id.row()] = Some(state);
         }
         self.publish_load();
+    }
+
+    /// Has all columns as many rows as the table of connections.
+    pub(super) fn widen(&mut self) {
+        let height = self.io.conns.height() as usize;
+        while self.users.len() < height {
+            self.users.push(None);
+            self.inboxes.push(Inbox::default());
+        }
     }
 
     /// The peer has answered.

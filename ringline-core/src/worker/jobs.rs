@@ -14,12 +14,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         for _ in 0..ANSWERS_PER_TURN {
             let Some((key, owner, answer)) = self.desk.jobs.next() else { break };
             match (owner, answer) {
+                (Owner::Dial(id), Answer::Names(result)) => self.race_to(id, result),
                 (_, Answer::Names(result)) => {
                     let is_dropped = result == Err(ResolveError::Cancelled);
                     self.io.shard.jobs_dropped.add(is_dropped.into());
                     self.resolved_handler(key, result);
                 }
-                (Owner::Worker, Answer::Job(result)) => {
+                (Owner::Worker | Owner::Dial(_), Answer::Job(result)) => {
                     self.count_failed(&result);
                     self.job_handler(key, result);
                 }

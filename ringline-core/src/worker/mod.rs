@@ -15,6 +15,7 @@ mod dispatch;
 mod flush;
 mod jobs;
 mod mail;
+mod race;
 mod shared;
 mod shutdown;
 mod tuning;
@@ -208,6 +209,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::Deadline(id) => self.deadline_fired(id),
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
                 Fired::ConnectTimeout(id) => self.connect_timed_out(id),
+                Fired::NextAttempt(id) => self.attempt_overdue(id),
                 Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),

@@ -27,6 +27,7 @@ mod names;
 mod options;
 mod panics;
 mod probe;
+mod racing;
 mod reading;
 mod stalls;
 mod time;

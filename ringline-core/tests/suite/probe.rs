@@ -264,11 +264,35 @@ impl Probe {
         addr: &Addr,
         options: &ConnectOptions,
     ) -> Result<ConnId, ConnectError> {
+        let plain = *options == ConnectOptions::new();
+        self.dial(|state| if plain { cx.connect(addr, state) } else { cx.connect_with(addr, options, state) })
+    }
+
+    pub(crate) fn connect_any(
+        &mut self,
+        cx: &mut Cx<'_>,
+        addrs: &[SocketAddr],
+        options: &ConnectOptions,
+    ) -> Result<ConnId, ConnectError> {
+        self.dial(|state| cx.connect_any(addrs, options, state))
+    }
+
+    pub(crate) fn connect_host(
+        &mut self,
+        cx: &mut Cx<'_>,
+        (host, port): (&str, u16),
+        options: &ConnectOptions,
+    ) -> Result<ConnId, ConnectError> {
+        self.dial(|state| cx.connect_host(host, port, options, state))
+    }
+
+    fn dial(
+        &mut self,
+        dial: impl FnOnce(State) -> Result<ConnId, NotConnected<State>>,
+    ) -> Result<ConnId, ConnectError> {
         let own = Rc::new(Cell::new(None));
         let state = State { id: Rc::clone(&own), _alive: Rc::clone(&self.states) };
-        let plain = *options == ConnectOptions::new();
-        let dialed = if plain { cx.connect(addr, state) } else { cx.connect_with(addr, options, state) };
-        match dialed {
+        match dial(state) {
             Ok(id) => {
                 own.set(Some(id));
                 self.dialed.push(id);
