@@ -72,10 +72,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.io.mark(id);
             }
         } else if conn.phase == Phase::Joining {
-            // The peer has not acknowledged what it was sent, and from now on it need not.
-            conn.resets = true;
-            conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
-            self.io.mark(id);
+            // The peer has not acknowledged what it was sent, and from now on it need not. Whatever else is
+            // on its way home comes by itself.
+            if conn.outbox.is_lending() {
+                conn.resets = true;
+                conn.reason = Some(CloseReason::LimitExceeded(Limit::CloseTimeout));
+                self.io.mark(id);
+            }
         } else if !self.io.ask_send(id) {
             self.io.terminate(id, CloseReason::LimitExceeded(Limit::CloseTimeout));
         }

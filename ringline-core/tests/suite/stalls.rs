@@ -3,7 +3,8 @@
 use super::deadlines::{more_than_fits, none, wait_limit, with};
 use super::probe::{Hooks, Probe, Take};
 use super::{
-    assert_same, connect, leave, ms, on_every_kernel_with, pattern, read_to_end, wait, wait_closed, wait_over,
+    assert_same, base, connect, leave, ms, on_every_kernel_with, pattern, read_to_end, wait, wait_closed,
+    wait_over,
 };
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{CloseReason, ConnId, Limit};
@@ -198,6 +199,25 @@ fn a_close_that_got_everything_out_may_linger_beyond_its_deadline() {
             assert_eq!(read_to_end(world, peer).len(), 1000);
             assert_eq!(wait_closed(world, id), CloseReason::Closed);
             assert!(world.elapsed() - started >= ms(300), "it has lingered");
+        },
+    );
+}
+
+#[test]
+fn a_lingering_that_ends_while_operations_come_home_is_no_timeout() {
+    on_every_kernel_with(
+        base().linger(ms(1)),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            for turns in 0..12 {
+                let (peer, id) = connect(world);
+                world.act(|probe, cx| probe.close(cx, id));
+                for _ in 0..turns % 4 {
+                    world.turn();
+                }
+                world.end(peer);
+                assert_eq!(wait_closed(world, id), CloseReason::Closed);
+            }
         },
     );
 }

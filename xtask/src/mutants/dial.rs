@@ -64,8 +64,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A connect that finds the submission queue full is forgotten.",
         rules: "P61, FAULTS 69",
         file: "worker/flush.rs",
-        from: "                    conn.dials = Some(address);\n",
-        to: "                    drop(address);\n",
+        from: "                    conn.dials = Some(dial);\n",
+        to: "                    drop(dial);\n",
     },
     Mutant {
         name: "connect-during-shutdown",

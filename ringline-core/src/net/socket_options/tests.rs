@@ -12,8 +12,8 @@ fn numbers_of(options: &SocketOptions, family: Family) -> Vec<(i32, i32)> {
 
 #[test]
 fn each_range_is_met_and_not_passed() {
-    let second = Duration::from_secs(1);
-    let cases: [(fn(u32) -> SocketOptions, u32, u32); 4] = [
+    type Make = fn(u32) -> SocketOptions;
+    let cases: [(Make, u32, u32); 4] = [
         (|value| SocketOptions::new().keep_alive_idle(Duration::from_secs(value.into())), 1, 32_767),
         (|value| SocketOptions::new().keep_alive_interval(Duration::from_secs(value.into())), 1, 32_767),
         (|value| SocketOptions::new().keep_alive_count(value), 1, 127),
@@ -31,7 +31,7 @@ fn each_range_is_met_and_not_passed() {
             assert!(error.to_string().contains(&max.to_string()), "{error}");
         }
     }
-    let long = SocketOptions::new().user_timeout(second * u32::MAX);
+    let long = SocketOptions::new().user_timeout(Duration::from_secs(u32::MAX.into()));
     assert!(matches!(fresh(&long, Family::V4), Err(OptionError::OutOfRange { .. })));
     assert!(fresh(&SocketOptions::new().busy_poll(Duration::MAX), Family::V4).is_err());
 }
