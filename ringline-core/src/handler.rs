@@ -1,9 +1,11 @@
 //! The trait a user implements. What each callback may rely on is listed in `docs/promises.md`.
 
+use crate::child::{ChildExit, ChildId, ChildKey};
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
 use crate::net::{Datagram, OptionRefused, Peer};
+use crate::signal::Signal;
 use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::time::Instant;
 
@@ -180,4 +182,13 @@ pub trait EventHandler: Sized {
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, deadline: Instant) {}
+
+    /// A child that [`spawn`](Ctx::spawn) has started with `key` is over and was collected; the last
+    /// callback that names it. Bytes that it has written may be on their way still: its connections end by
+    /// themselves, before or after this.
+    fn on_child(&mut self, cx: &mut Ctx<'_, Self>, child: ChildId, key: ChildKey, exit: ChildExit) {}
+
+    /// A signal that [`Server::signals`](crate::Server::signals) asks for has arrived, at least once since
+    /// the last call for it.
+    fn on_signal(&mut self, cx: &mut Ctx<'_, Self>, signal: Signal) {}
 }

@@ -53,6 +53,7 @@
 
 mod backend;
 mod buf;
+mod child;
 mod config;
 mod conn;
 mod consumed;
@@ -72,10 +73,14 @@ mod worker;
 
 pub use backend::uring::{Capabilities, RingError};
 pub use buf::{OnBreak, SendGuard};
+pub use child::{
+    AtShutdown, ChildCommand, ChildExit, ChildId, ChildKey, ChildStdio, KillError, NotSpawned, SpawnError,
+    Spawned,
+};
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
 pub use conn::{
-    Accepted, CloseReason, ConnId, ConnectError, Deadlines, Initiator, Limit, NotConnected, Pressure,
-    Rejected, SendError, SendFailure, Sent, TimerKey,
+    Accepted, AdoptError, CloseReason, ConnId, ConnectError, Deadlines, Initiator, Limit, NotAdopted,
+    NotConnected, Pressure, Rejected, SendError, SendFailure, Sent, TimerKey,
 };
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};

@@ -1,8 +1,16 @@
-//! Ending the process on request.
+//! Signals: ending the process on request, and what a server is told of.
 //!
 //! The first `SIGTERM` or `SIGINT` is an event that the program waits for, not an end. The second
 //! of the same kind ends the process as if nobody had caught it, so draining can always be cut
 //! short from outside.
+
+mod arrivals;
+mod name;
+mod watch;
+
+pub(crate) use arrivals::Arrivals;
+pub use name::Signal;
+pub(crate) use watch::SignalWatch;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,18 +57,14 @@ impl ShutdownSignal {
     ///
     /// # Errors
     ///
-    /// `AlreadyExists` while another `ShutdownSignal` exists, else what the system said.
+    /// `AlreadyExists` while another `ShutdownSignal` exists, or a server whose handler gets one of the
+    /// two ([`Server::signals`](crate::Server::signals)), else what the system said.
     pub fn install() -> io::Result<Self> {
         let mut ownership = ownership();
-        if *ownership == Ownership::Taken {
+        if *ownership == Ownership::Taken || watch::holds_shared() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        if *ownership == Ownership::Never {
-            for (signal, is_fatal) in &FATAL {
-                flag::register_conditional_default(*signal, is_fatal)?;
-            }
-            *ownership = Ownership::Free;
-        }
+        repeat_defaults(&mut ownership)?;
         let arrivals = Signals::new(FATAL.iter().map(|(signal, _)| signal))?;
         // Only now, when somebody listens: until here a signal keeps its default action.
         set_fatal(|_| true, false);
@@ -119,6 +123,17 @@ enum Ownership {
     Free,
     /// A `ShutdownSignal` exists.
     Taken,
+}
+
+/// Installs, once, what repeats the default actions.
+fn repeat_defaults(ownership: &mut Ownership) -> io::Result<()> {
+    if *ownership == Ownership::Never {
+        for (signal, is_fatal) in &FATAL {
+            flag::register_conditional_default(*signal, is_fatal)?;
+        }
+        *ownership = Ownership::Free;
+    }
+    Ok(())
 }
 
 fn ownership() -> MutexGuard<'static, Ownership> {

@@ -12,6 +12,7 @@ mod send;
 mod state;
 mod suite;
 mod turn;
+mod udp;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -148,7 +149,12 @@ fn row(mutant: &Mutant, verdict: &Verdict) -> String {
 
 fn all() -> impl Iterator<Item = &'static Mutant> {
     let early = state::MUTANTS.iter().chain(turn::MUTANTS).chain(deadlines::MUTANTS);
-    early.chain(edge::MUTANTS).chain(admit::MUTANTS).chain(send::MUTANTS).chain(dial::MUTANTS)
+    early
+        .chain(edge::MUTANTS)
+        .chain(admit::MUTANTS)
+        .chain(send::MUTANTS)
+        .chain(dial::MUTANTS)
+        .chain(udp::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

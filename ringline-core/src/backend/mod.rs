@@ -16,6 +16,7 @@ use crate::buf::{Lease, Stage};
 use crate::net::{BindUdp, Dial};
 use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// How long [`Backend::enter`] may stay away when there is nothing to report.
@@ -38,6 +39,9 @@ pub(crate) trait Backend {
     /// Makes a socket that can be connected as `dial` says, with its options and bound to its local
     /// address, or says why not, with a positive errno.
     fn socket(&mut self, dial: &Dial) -> Result<Fd, i32>;
+
+    /// Takes a connected socket that was made elsewhere.
+    fn adopt(&mut self, socket: OwnedFd) -> Fd;
 
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;

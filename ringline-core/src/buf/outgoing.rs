@@ -3,6 +3,12 @@
 use super::{Block, Body, Guard, Piece, Pool};
 use std::net::{IpAddr, SocketAddr};
 
+/// The longest datagrams that are put together: those that every path carries whole, because the kernel
+/// does not cut a run in two ways.
+const APPEND_BYTES_MAX: usize = 1232;
+/// How many are put together.
+const APPEND_MAX: usize = 64;
+
 /// One datagram, or a run of datagrams of the same size that the kernel cuts apart.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
@@ -31,6 +37,25 @@ impl Outgoing {
     /// Takes bytes that stay where they are.
     pub(crate) fn lend(&mut self, guard: Guard) {
         self.body = Some(Body::Guard(guard));
+    }
+
+    /// Makes a run of this and one more datagram to the same peer. False, and nothing has changed, if
+    /// the two do not make one, or if there is no room.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        let (len, count) = (self.len(), self.count());
+        let size = if self.segment_bytes == 0 { len } else { self.segment_bytes.into() };
+        // Only the last datagram of a run may be shorter than the others, and none may be empty.
+        let continues = (1..=size).contains(&bytes.len()) && len == count * size;
+        if !continues || size > APPEND_BYTES_MAX || count >= APPEND_MAX {
+            return false;
+        }
+        match &mut self.body {
+            Some(Body::Block(block)) if block.capacity() - len >= bytes.len() => {
+                self.segment_bytes = size as u16;
+                block.fill(bytes) == bytes.len()
+            }
+            _ => false,
+        }
     }
 
     /// Gives its bytes back to their owner and forgets the rest.
@@ -70,13 +95,30 @@ mod tests {
     fn bytes_come_from_the_pool_and_go_back() {
         let mut pool = Pool::default();
         let mut datagram = Outgoing::default();
-        assert!(datagram.fill(b"abcdef", &mut pool));
-        assert_eq!((datagram.bytes(), datagram.count()), (b"abcdef".as_slice(), 1));
-        datagram.segment_bytes = 4;
-        assert_eq!(datagram.count(), 2);
+        assert!(datagram.fill(b"abc", &mut pool));
+        assert_eq!((datagram.bytes(), datagram.count()), (b"abc".as_slice(), 1));
         assert_eq!(pool.lent(), 1);
         datagram.empty(&mut pool);
         assert_eq!((pool.lent(), datagram.len(), datagram.segment_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn datagrams_make_a_run_until_one_is_shorter() {
+        let mut pool = Pool::default();
+        let mut run = Outgoing::default();
+        assert!(!run.append(b"x"), "there is nothing to append to");
+        run.fill(b"abcd", &mut pool);
+        assert!(!run.append(b"") && !run.append(b"12345"));
+        assert!(run.append(b"efgh") && run.append(b"ij"));
+        assert_eq!((run.bytes(), run.segment_bytes, run.count()), (b"abcdefghij".as_slice(), 4, 3));
+        assert!(!run.append(b"klmn") && !run.append(b"kl"), "the shorter one was the last");
+        run.empty(&mut pool);
+        run.fill(&[1; 10], &mut pool);
+        assert_eq!((0..100).filter(|_| run.append(&[2; 10])).count(), 63);
+        run.empty(&mut pool);
+        run.fill(&[1; 1300], &mut pool);
+        assert!(!run.append(&[2; 1300]), "too long for some paths");
+        run.empty(&mut pool);
     }
 
     #[test]

@@ -404,6 +404,7 @@ fn check_times(config: &Config) -> Result<(), ConfigError> {
 }
 
 fn check_caps(config: &Config) -> Result<(), ConfigError> {
+    number!(config.children_per_worker).within(0, 65_536)?;
     let max = config.connections_max.map(|value| Number { knob: "connections_max", value: value as u64 });
     let per_address = config
         .connections_per_address

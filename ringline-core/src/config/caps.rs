@@ -1,6 +1,6 @@
-//! The knobs that cap the connections of a whole server.
+//! The knobs that cap the connections of a whole server, and the children of a worker.
 //!
-//! Both are off by default, because they cost a count that all workers share.
+//! Those of the server are off by default, because they cost a count that all workers share.
 
 use super::ConfigBuilder;
 
@@ -41,6 +41,16 @@ impl ConfigBuilder {
     /// table that they share, and lock it whenever a connection comes or goes.
     pub fn connections_per_address(mut self, connections: impl Into<Option<u32>>) -> Self {
         self.draft.connections_per_address = connections.into();
+        self
+    }
+
+    /// How many child processes a worker has at a time: 0 to 65,536, by default 256. With 0,
+    /// [`spawn`](crate::Ctx::spawn) always fails.
+    ///
+    /// A child costs a descriptor of the process, and one more for each connection that it has. A
+    /// child beyond the limit is not started, which is counted.
+    pub fn children_per_worker(mut self, children: u32) -> Self {
+        self.draft.children_per_worker = children;
         self
     }
 }

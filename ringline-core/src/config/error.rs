@@ -141,7 +141,7 @@ mod tests {
         };
     }
 
-    const SETTERS: [Setter; 19] = [
+    const SETTERS: [Setter; 20] = [
         setter!(workers: usize),
         setter!(connections_per_worker: u32),
         setter!(inbox_bytes: usize),
@@ -155,6 +155,7 @@ mod tests {
         setter!(forward_hold_bytes: usize),
         setter!(connections_max: usize),
         setter!(connections_per_address: u32),
+        setter!(children_per_worker: u32),
         setter!(outbox_high_bytes: usize),
         setter!(outbox_low_bytes: usize),
         setter!(worker_outbox_bytes: usize),
@@ -164,7 +165,7 @@ mod tests {
     ];
 
     /// The ranges of the first knobs in [`SETTERS`], in the same order.
-    const RANGES: [(u64, u64); 13] = [
+    const RANGES: [(u64, u64); 14] = [
         (1, 1024),
         (1, 1_000_000),
         (1, 1_073_741_824),
@@ -178,6 +179,7 @@ mod tests {
         (0, 1_073_741_824),
         (1, 1_024_000_000),
         (1, 1_024_000_000),
+        (0, 65_536),
     ];
 
     /// Nanoseconds, of which the largest number stands for the longest time.
@@ -222,6 +224,7 @@ mod tests {
             && config.linger() <= DAY
             && config.tick_interval().is_none_or(|interval| interval >= MS)
             && config.connections_max().is_none_or(|max| (1..=1_024_000_000).contains(&max))
+            && config.children_per_worker() <= 65_536
             && config.connections_per_address().is_none_or(|per_address| {
                 let max = config.connections_max().unwrap_or(1_024_000_000);
                 (1..=max).contains(&(per_address as usize))

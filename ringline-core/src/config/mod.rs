@@ -66,6 +66,7 @@ pub struct Config {
     mailbox_messages: usize,
     datagram_buffers: u16,
     datagram_bytes: u32,
+    children_per_worker: u32,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -119,6 +120,7 @@ impl Default for Config {
             mailbox_messages: 4096,
             datagram_buffers: 256,
             datagram_bytes: 65_535,
+            children_per_worker: 256,
         }
     }
 }
@@ -225,6 +227,10 @@ impl Config {
     pub(crate) fn mailbox_messages(&self) -> usize {
         self.mailbox_messages
     }
+
+    pub(crate) fn children_per_worker(&self) -> u32 {
+        self.children_per_worker
+    }
 }
 
 impl Display for Config {
@@ -259,6 +265,7 @@ impl Display for Config {
             mailbox_messages,
             datagram_buffers,
             datagram_bytes,
+            children_per_worker,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -294,7 +301,8 @@ impl Display for Config {
             None => write!(f, " connections_per_address=none"),
         }?;
         write!(f, " mailbox_messages={mailbox_messages}")?;
-        write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")
+        write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")?;
+        write!(f, " children_per_worker={children_per_worker}")
     }
 }
 
@@ -318,7 +326,7 @@ mod tests {
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
              connections_max=none connections_per_address=none mailbox_messages=4096 \
-             datagram_buffers=256 datagram_bytes=65535"
+             datagram_buffers=256 datagram_bytes=65535 children_per_worker=256"
         );
     }
 
@@ -351,6 +359,7 @@ mod tests {
             .connections_max(15)
             .connections_per_address(14)
             .mailbox_messages(16)
+            .children_per_worker(17)
             .build()
             .unwrap();
         assert_eq!(
@@ -362,7 +371,8 @@ mod tests {
              connect_timeout=10ms close_timeout=11ms linger=12ns deadlines.first_byte=none deadlines.idle=14ms \
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
-             connections_per_address=14 mailbox_messages=16 datagram_buffers=256 datagram_bytes=65535"
+             connections_per_address=14 mailbox_messages=16 datagram_buffers=256 datagram_bytes=65535 \
+             children_per_worker=17"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());
@@ -380,5 +390,6 @@ mod tests {
         assert_eq!(config.tick_interval(), Some(Duration::from_millis(13)));
         assert_eq!(config.panic_policy(), PanicPolicy::StopWorker);
         assert_eq!((config.connections_max(), config.connections_per_address()), (Some(15), Some(14)));
+        assert_eq!(config.children_per_worker(), 17);
     }
 }

@@ -15,6 +15,10 @@ pub struct ConnId {
 }
 
 impl ConnId {
+    /// No connection: the row that no table has. On the worker's list of what is to be flushed it stands
+    /// for what belongs to no connection.
+    pub(crate) const NOBODY: Self = Self { row: u32::MAX, generation: 0 };
+
     /// The row alone: small, dense, below the configured number of connections, and used again
     /// after the connection has closed. Good as an index into a table of your own.
     pub fn row(self) -> usize {

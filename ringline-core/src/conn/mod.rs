@@ -1,5 +1,6 @@
 //! The state of one connection: plain data, no I/O and no user code.
 
+mod adoption;
 mod close;
 mod deadlines;
 mod dial;
@@ -18,6 +19,7 @@ mod timers;
 pub(crate) mod tuning;
 mod watch;
 
+pub use adoption::{AdoptError, NotAdopted};
 pub use close::{CloseReason, Initiator, Limit};
 pub use deadlines::Deadlines;
 pub use dial::{ConnectError, NotConnected};

@@ -7,6 +7,7 @@ use crate::buf::{Pool, Stage};
 use crate::net::{Dial, Family};
 use crate::op::Fd;
 use crate::timer::TimerId;
+use std::os::fd::OwnedFd;
 
 /// Our sending direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,10 @@ pub(crate) struct Conn {
     pub(crate) watch: Watch,
     /// Options that are to be set.
     pub(crate) tuning: Option<Box<Tuning>>,
+    /// A socket that was made elsewhere, until the backend has it.
+    pub(crate) adopts: Option<OwnedFd>,
+    /// Its peer takes no more before we have read what it has to say: a high outbox does not hold reading.
+    pub(crate) reads_on: bool,
 }
 
 impl Conn {
@@ -110,6 +115,8 @@ impl Conn {
             close_timer: None,
             watch: Watch::new(&Deadlines::none()),
             tuning: None,
+            adopts: None,
+            reads_on: false,
         }
     }
 
@@ -118,6 +125,16 @@ impl Conn {
         let family = dial.addr.family();
         let dials = Some(Box::new(dial));
         Self { phase: Phase::Connecting, dials, ..Self::new(Fd::NONE, family) }
+    }
+
+    /// A connection of a socket that was made elsewhere.
+    pub(crate) fn adopted(socket: OwnedFd, family: Family) -> Self {
+        Self { phase: Phase::Connecting, adopts: Some(socket), ..Self::new(Fd::NONE, family) }
+    }
+
+    /// Whether it was adopted and the handler does not know that it is open.
+    pub(crate) fn is_new_here(&self) -> bool {
+        self.phase == Phase::Connecting && self.fd != Fd::NONE && self.dials.is_none() && !self.ops.connect
     }
 
     /// Asks for an orderly end: what is queued goes out first. True if that is news.

@@ -6,6 +6,7 @@
 use super::{Conn, ConnId, Table};
 use crate::timer::{TimerId, Wheel};
 use crate::udp::UdpId;
+use std::time::Duration;
 
 /// What a timer means, in the words of whoever set it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,12 @@ pub(crate) enum Fired {
     ShutdownDeadline,
     /// A datagram socket may be asked again.
     UdpAgain(UdpId),
+    /// A child that could not be watched is to be looked after.
+    ChildRested(ConnId),
+    /// Children that were killed have not ended.
+    ChildrenOverdue,
+    /// The handler has asked for the end of the worker, with this much time.
+    ShutDownAsked { within: Duration },
 }
 
 #[derive(Debug)]

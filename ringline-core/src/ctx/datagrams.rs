@@ -239,9 +239,14 @@ impl Io {
     ) -> Result<(), UdpSendError> {
         let count = if segment_bytes == 0 { 1 } else { bytes.len().div_ceil(segment_bytes.into()) };
         let to = self.admit_datagram(socket, route.to, bytes.len(), count)?;
+        let Some(row) = self.udp.get_mut(socket) else { return Err(UdpSendError::Gone) };
+        let source = row.answer_from(route.answers);
+        if segment_bytes == 0 && row.coalesce(to, source, bytes) {
+            return Ok(());
+        }
         let mut datagram = self.udp.take_spare();
         datagram.to = to;
-        datagram.source = self.udp.get(socket).and_then(|row| row.answer_from(route.answers));
+        datagram.source = source;
         datagram.segment_bytes = segment_bytes;
         let is_fresh = datagram.fill(bytes, &mut self.pool);
         self.shard.pool_waits.add(is_fresh.into());

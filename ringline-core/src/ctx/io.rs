@@ -1,8 +1,9 @@
 //! Everything a callback may touch: plain data, no ring, no system calls.
 
 use super::sending::Presented;
-use super::{Clock, Seat};
+use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
+use crate::child::Children;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limits, Obstacle};
 use crate::conn::{Phase, Table, TimerKey, Timers, Watch, WriteEnd};
@@ -57,6 +58,9 @@ pub(crate) struct Io {
     pub(crate) accepts_paused: bool,
     /// Datagram sockets.
     pub(crate) udp: Sockets,
+    pub(crate) children: Children,
+    /// The way to the other workers of the server.
+    pub(crate) others: Others,
 }
 
 impl Io {
@@ -89,6 +93,8 @@ impl Io {
             tickets: Tickets::default(),
             accepts_paused: false,
             udp: Sockets::new(seat.worker as u32),
+            children: Children::new(config.children_per_worker(), seat.worker as u32),
+            others: Others::default(),
         })
     }
 

@@ -1,14 +1,18 @@
 //! What a callback may ask for.
 //!
 //! Every method edits plain data and returns at once. Nothing here touches the kernel: what was
-//! asked for becomes operations when the turn's callbacks have run.
+//! asked for becomes operations when the turn's callbacks have run. The exceptions are starting and
+//! signalling children, and looking at a socket that is to be adopted.
 
+mod adopting;
 mod chain;
+mod children;
 mod clock;
 mod datagrams;
 mod deadlines;
 mod desk;
 mod dialing;
+mod ending;
 mod io;
 mod parts;
 mod posting;
@@ -21,6 +25,7 @@ pub use parts::Parts;
 pub(crate) use clock::Clock;
 pub(crate) use deadlines::begin;
 pub(crate) use desk::Desk;
+pub(crate) use ending::Others;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
 

@@ -252,7 +252,7 @@ impl Io {
             return;
         }
         if conn.outbox.raise() {
-            if self.holds_reads {
+            if self.holds_reads && !conn.reads_on {
                 conn.obstacles.add(Obstacle::Held);
                 conn.watch.stop(Deadline::Read);
             }
@@ -287,7 +287,7 @@ impl Io {
         self.shard.pool_waits.add(fresh.into());
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
-            if self.holds_reads {
+            if self.holds_reads && !conn.reads_on {
                 conn.obstacles.add(Obstacle::Held);
                 conn.watch.stop(Deadline::Read);
             }

@@ -152,6 +152,20 @@ macro_rules! metric_table {
                 "Times a datagram socket was paused.";
             udp_sockets: Gauge = "ringline/udp/sockets",
                 "Datagram sockets open now.";
+            connections_adopted: Counter = "ringline/connections/adopted",
+                "Connections of sockets that were made elsewhere.";
+            children_spawned: Counter = "ringline/children/spawned",
+                "Child processes that were started.";
+            children_active: Gauge = "ringline/children/active",
+                "Child processes that are waited for.";
+            children_failed: Counter = "ringline/children/failed",
+                "Child processes that could not be started because of an error of the system.";
+            children_refused: Counter = "ringline/children/refused",
+                "Child processes that were not started because their worker had as many as it may have.";
+            children_killed: Counter = "ringline/children/killed",
+                "Child processes that had to be killed at the deadline of a shutdown.";
+            signals: Counter = "ringline/signals",
+                "Signals that a handler was told of.";
         }
     };
 }

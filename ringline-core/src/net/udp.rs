@@ -133,7 +133,7 @@ fn settings(addr: SocketAddr, options: &UdpOptions) -> Vec<Setting> {
 
 /// Whether the kernel is asked where each datagram went to.
 fn wants_local_address(addr: SocketAddr, options: &UdpOptions) -> bool {
-    options.local_address.unwrap_or(addr.ip().is_unspecified() && options.peer.is_none())
+    options.local_address.unwrap_or_else(|| addr.ip().is_unspecified() && options.peer.is_none())
 }
 
 fn set_int(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {

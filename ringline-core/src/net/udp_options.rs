@@ -30,6 +30,7 @@ pub struct UdpOptions {
     pub(crate) ttl: Option<u8>,
     pub(crate) multicast_ttl: Option<u8>,
     pub(crate) multicast_loop: Option<bool>,
+    pub(crate) coalesce: bool,
     pub(crate) queue_datagrams: usize,
     pub(crate) queue_bytes: usize,
 }
@@ -55,6 +56,7 @@ impl Default for UdpOptions {
             ttl: None,
             multicast_ttl: None,
             multicast_loop: None,
+            coalesce: false,
             queue_datagrams: 1024,
             queue_bytes: 4 << 20,
         }
@@ -187,6 +189,16 @@ impl UdpOptions {
     #[must_use]
     pub const fn multicast_loop(mut self, on: bool) -> Self {
         self.multicast_loop = Some(on);
+        self
+    }
+
+    /// Puts datagrams of one size together that one turn sends to the same peer one after the other, up
+    /// to 4 KiB and 1232 bytes each, so that the kernel gets them as runs
+    /// ([`send_segments`](crate::Ctx::send_segments)). They arrive as they would otherwise. Pays where a
+    /// peer gets many datagrams at once; if the kernel refuses a run, all of it has failed.
+    #[must_use]
+    pub const fn coalesce(mut self, on: bool) -> Self {
+        self.coalesce = on;
         self
     }
 

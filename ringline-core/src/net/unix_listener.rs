@@ -282,3 +282,6 @@ fn is_deserted(addr: &UnixAddr) -> bool {
     });
     answer.is_err_and(|error| error.raw_os_error() == Some(libc::ECONNREFUSED))
 }
+
+#[cfg(test)]
+mod tests;

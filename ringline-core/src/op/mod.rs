@@ -79,6 +79,8 @@ pub(crate) enum Op {
     RecvDatagrams { fd: Fd },
     /// Sends one datagram, or a run of equal ones. Waits for room. Completes with `DatagramSent`.
     SendDatagram { fd: Fd, datagram: Box<Outgoing> },
+    /// Waits until a descriptor of the process is readable. Completes with `Done` or `Failed`.
+    Poll { descriptor: RawFd },
 }
 
 /// What became of an operation.

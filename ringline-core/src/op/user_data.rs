@@ -37,6 +37,9 @@ pub(crate) enum Kind {
     UdpSend = 18,
     CancelUdpRecv = 19,
     CancelUdpSend = 20,
+    /// Row of the worker's table of children, as is the next.
+    Child = 21,
+    CancelChild = 22,
 }
 
 impl Kind {
@@ -64,6 +67,8 @@ impl Kind {
             18 => Self::UdpSend,
             19 => Self::CancelUdpRecv,
             20 => Self::CancelUdpSend,
+            21 => Self::Child,
+            22 => Self::CancelChild,
             _ => return None,
         })
     }
@@ -126,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 20] = [
+        const ALL: [Self; 22] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -147,6 +152,8 @@ mod tests {
             Self::UdpSend,
             Self::CancelUdpRecv,
             Self::CancelUdpSend,
+            Self::Child,
+            Self::CancelChild,
         ];
     }
 

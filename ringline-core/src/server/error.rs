@@ -2,6 +2,7 @@
 
 use crate::backend::uring::RingError;
 use crate::net::BindError;
+use crate::signal::Signal;
 use std::io;
 use std::net::SocketAddr;
 
@@ -77,6 +78,30 @@ pub enum LaunchError {
         worker: usize,
         /// How many there are.
         workers: usize,
+    },
+    /// Signals are to come to a worker that there is not.
+    #[error(
+        "signals are to come to worker {worker}, but the workers are numbered from 0 and there are {workers}"
+    )]
+    SignalWorker {
+        /// The worker that was named.
+        worker: usize,
+        /// How many there are.
+        workers: usize,
+    },
+    /// A signal of which no program is told.
+    #[error("{signal} cannot be caught; leave it out of Server::signals")]
+    SignalUncatchable {
+        /// Which.
+        signal: Signal,
+    },
+    /// A signal could not be taken over.
+    #[error("{signal} could not be taken over ({source}); a ShutdownSignal has SIGTERM and SIGINT to itself")]
+    Signal {
+        /// Which.
+        signal: Signal,
+        /// What the system said; `AlreadyExists` for one that a `ShutdownSignal` has.
+        source: io::Error,
     },
     /// The handler's factory or its `on_start` panicked.
     #[error("the handler panicked while it was started")]

@@ -5,6 +5,7 @@
 
 mod error;
 mod running;
+mod signals;
 mod thread;
 mod udp;
 
@@ -19,10 +20,12 @@ use crate::mail::Waker;
 use crate::metrics::ShardReader;
 use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions};
 use crate::net::{UnixAddr, UnixListenOptions, topology};
+use crate::signal::Arrivals;
 use crate::sys::{EventFd, affinity, limits};
 use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use running::Handle;
+use signals::{Teller, Wanted};
 use std::fmt::Debug;
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -37,9 +40,13 @@ const PROCESS_FILES: u64 = 64;
 /// What a worker's thread is told.
 #[derive(Clone, Copy, Debug)]
 enum Command {
-    ShutDown { deadline: Instant },
+    ShutDown {
+        deadline: Instant,
+    },
     PauseAccepts,
     ResumeAccepts,
+    /// Signals have arrived.
+    Signals,
 }
 
 /// What a worker's thread reports once.
@@ -62,12 +69,13 @@ pub struct Server {
     config: Config,
     listeners: Vec<Arc<Listener>>,
     udp: UdpPlan,
+    signals: Vec<Wanted>,
 }
 
 impl Server {
     /// A server with this configuration and no listeners yet.
     pub fn new(config: Config) -> Self {
-        Self { config, listeners: Vec::new(), udp: UdpPlan::default() }
+        Self { config, listeners: Vec::new(), udp: UdpPlan::default(), signals: Vec::new() }
     }
 
     /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
@@ -129,6 +137,7 @@ impl Server {
     {
         let seats = self.seats()?;
         self.check_open_files(seats.len())?;
+        self.check_signals(seats.len())?;
         let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
         let wakes = wakes(seats.len())?;
@@ -153,7 +162,8 @@ impl Server {
         }
         drop(report);
         let ready = spawned.and_then(|()| collect(&reports, handles.len()));
-        let ready = match ready {
+        let ready = ready.and_then(|ready| Ok((ready, self.watch_signals(&handles)?)));
+        let (ready, watch) = match ready {
             Ok(ready) => ready,
             Err(error) => {
                 // Without a start signal every worker that is ready ends by itself.
@@ -164,11 +174,13 @@ impl Server {
                 return Err(error);
             }
         };
-        for start in starts {
-            let _ = start.send(());
+        let tellers: Vec<_> = handles.iter().map(|handle| handle.teller.clone()).collect();
+        for (own, start) in starts.into_iter().enumerate() {
+            let others = tellers.iter().enumerate().filter(|(at, _)| *at != own);
+            let _ = start.send(others.map(|(_, teller)| teller.clone()).collect());
         }
         let addrs = self.listeners.iter().map(|listener| listener.local_addr().clone()).collect();
-        Ok(Running::new(handles, addrs, udp.addrs, ready, shared.mailbox))
+        Ok(Running::new(handles, addrs, udp.addrs, ready, shared.mailbox, watch))
     }
 
     fn spawn<H, F>(
@@ -179,7 +191,7 @@ impl Server {
         udp: Vec<(KernelSocket, UdpOptions)>,
         report: &Sender<Report>,
         factory: Arc<F>,
-    ) -> Result<(Handle, Sender<()>), LaunchError>
+    ) -> Result<(Handle, Sender<Vec<Teller>>), LaunchError>
     where
         H: EventHandler + 'static,
         F: Fn(Seat) -> H + Send + Sync + 'static,
@@ -188,6 +200,7 @@ impl Server {
         let (command, commands) = unbounded();
         let (start, started) = bounded(1);
         let (finish, finished) = bounded(1);
+        let arrivals = Arc::new(Arrivals::default());
         let plan = Plan {
             seat,
             config: self.config.clone(),
@@ -200,12 +213,13 @@ impl Server {
             started,
             commands,
             finish,
+            arrivals: Arc::clone(&arrivals),
         };
         let thread = std::thread::Builder::new()
             .name(format!("ringline-{}", seat.worker))
             .spawn(move || plan.run(&*factory))
             .map_err(failed)?;
-        Ok((Handle { thread, wake, command, finished }, start))
+        Ok((Handle { thread, teller: Teller { wake, command }, finished, arrivals }, start))
     }
 
     /// Who sits where.

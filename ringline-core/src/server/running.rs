@@ -1,13 +1,13 @@
 //! The handle of a running server.
 
+use super::signals::Teller;
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
 use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
 use crate::net::{Addr, ListenerId};
-use crate::signal::ShutdownSignal;
-use crate::sys::EventFd;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Select, Sender, bounded};
+use crate::signal::{Arrivals, ShutdownSignal, SignalWatch};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, bounded};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -20,18 +20,15 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) thread: JoinHandle<Result<(), RunError>>,
-    pub(super) wake: Arc<EventFd>,
-    pub(super) command: Sender<Command>,
+    pub(super) teller: Teller,
     /// Disconnects when the thread has let go of everything.
     pub(super) finished: Receiver<()>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 impl Handle {
     fn tell(&self, command: Command) {
-        // A worker that has ended by itself needs no telling.
-        if self.command.send(command).is_ok() && self.wake.signal().is_err() {
-            log::error!("a worker could not be woken");
-        }
+        self.teller.tell(command);
     }
 
     /// Waits for the end of the thread, until `until` if given.
@@ -61,6 +58,8 @@ pub struct Running<M = ()> {
     metrics: Metrics,
     capabilities: Capabilities,
     mailbox: Mailbox<M>,
+    /// Gives the signals back when it is dropped, after the workers have ended.
+    _watch: Option<SignalWatch>,
 }
 
 impl<M> Running<M> {
@@ -70,11 +69,12 @@ impl<M> Running<M> {
         udp_addrs: Vec<SocketAddr>,
         ready: Vec<Ready>,
         mailbox: Mailbox<M>,
+        watch: Option<SignalWatch>,
     ) -> Self {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
-        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox }
+        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox, _watch: watch }
     }
 
     /// The IP addresses the server listens on, in the order in which they were added. Port 0 has
@@ -182,8 +182,8 @@ impl<M> Running<M> {
         ended
     }
 
-    /// Waits until every worker has ended by itself, which happens only for a reason that is
-    /// reported as an error.
+    /// Waits until every worker has ended by itself: because a handler has called
+    /// [`shut_down`](crate::Ctx::shut_down), or for a reason that is reported as an error.
     ///
     /// # Errors
     ///

@@ -1,12 +1,14 @@
 //! What a worker's thread does, from its first instruction to its last.
 
+use super::signals::Teller;
 use super::{Command, LaunchError, Ready, Report, RunError};
 use crate::backend::uring::{Setup, Uring};
 use crate::config::Config;
-use crate::ctx::Seat;
+use crate::ctx::{Others, Seat};
 use crate::handler::EventHandler;
 use crate::metrics;
 use crate::net::{KernelSocket, Listener, ListenerId, UdpOptions};
+use crate::signal::Arrivals;
 use crate::sys::{EventFd, affinity};
 use crate::worker::{AcceptFrom, Shared, Worker};
 use crossbeam_channel::{Receiver, Sender};
@@ -26,9 +28,10 @@ pub(super) struct Plan<M> {
     pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
-    pub(super) started: Receiver<()>,
+    pub(super) started: Receiver<Vec<Teller>>,
     pub(super) commands: Receiver<Command>,
     pub(super) finish: Sender<()>,
+    pub(super) arrivals: Arc<Arrivals>,
 }
 
 impl<M: Send + 'static> Plan<M> {
@@ -52,12 +55,14 @@ impl<M: Send + 'static> Plan<M> {
                 return Ok(());
             }
         };
-        let Self { started, commands, listeners, report, .. } = self;
+        let Self { started, commands, listeners, report, arrivals, .. } = self;
         drop((listeners, report));
-        if started.recv().is_err() {
-            return Ok(());
-        }
-        serve(&mut running, &commands, worker)
+        let Ok(others) = started.recv() else { return Ok(()) };
+        running.io.others = Others::new(move |within| {
+            let deadline = Instant::now() + within;
+            others.iter().for_each(|other| other.tell(Command::ShutDown { deadline }));
+        });
+        serve(&mut running, &commands, &arrivals, worker)
     }
 
     fn build<H: EventHandler<Message = M>>(
@@ -107,6 +112,7 @@ impl<M: Send + 'static> Plan<M> {
 fn serve<H: EventHandler>(
     running: &mut Worker<H, Uring>,
     commands: &Receiver<Command>,
+    arrivals: &Arrivals,
     worker: usize,
 ) -> Result<(), RunError> {
     while !running.is_done() {
@@ -117,6 +123,7 @@ fn serve<H: EventHandler>(
                     Command::ShutDown { deadline } => running.shut_down(deadline),
                     Command::PauseAccepts => running.io.pause_accepts(),
                     Command::ResumeAccepts => running.io.resume_accepts(),
+                    Command::Signals => arrivals.take().for_each(|signal| running.signal_handler(signal)),
                 }
             }
         }

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
 /// An event counter, non-blocking and closed on exec.
@@ -48,10 +48,9 @@ impl EventFd {
     }
 
     /// Takes the number of signals since the last read; `WouldBlock` when there were none.
-    #[cfg(test)]
     pub(crate) fn drain(&self) -> io::Result<u64> {
         let mut count = [0; 8];
-        io::Read::read_exact(&mut &self.counter, &mut count)?;
+        (&self.counter).read_exact(&mut count)?;
         Ok(u64::from_ne_bytes(count))
     }
 }

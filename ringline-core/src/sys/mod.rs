@@ -8,6 +8,7 @@ pub(crate) mod affinity;
 pub(crate) mod dir_lock;
 pub(crate) mod event_fd;
 pub(crate) mod limits;
+pub(crate) mod process;
 pub(crate) mod region;
 pub(crate) mod sock_addr;
 pub(crate) mod sock_opt;

@@ -5,6 +5,7 @@ use socket2::{SockAddr, SockRef, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -75,6 +76,14 @@ impl Loopback {
             Silent { _fill: fill.collect(), listener }
         });
         address_of(&silent.listener)
+    }
+
+    /// A socket that is connected to what [`dialed`](Self::dialed) gives.
+    pub(super) fn adoptable(&mut self) -> OwnedFd {
+        let address = self.dial_addr().to_sock_addr();
+        let stream = socket(self.server.family());
+        stream.connect(&address).expect("the listener takes connections");
+        stream.into()
     }
 
     pub(super) fn dialed(&mut self) -> Option<usize> {

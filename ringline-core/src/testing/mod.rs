@@ -41,12 +41,14 @@
 //! }
 //! ```
 
+mod children;
 mod datagrams;
 mod dialing;
 mod loopback;
 mod posting;
 
 pub use crate::backend::sim::{Fault, Faults};
+pub use children::SimulatedChild;
 pub use datagrams::UdpPeerId;
 
 use crate::backend::Backend;
@@ -152,8 +154,10 @@ impl<H: EventHandler> World<H> {
         let metrics = Metrics::new(vec![shard.reader()]);
         let shared = Shared::new(vec![Waker::noted()], config);
         let mailbox = shared.mailbox.clone();
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
+        let company = backend.company();
+        let mut worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
             .expect("memory for one worker");
+        worker.io.children.simulate(company);
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             mailbox,
@@ -484,9 +488,10 @@ impl<H: EventHandler> World<H> {
         }
         let snapshot = self.metrics();
         assert_eq!(snapshot.connections_active, 0, "every connection that was counted in is counted out");
-        let opened = snapshot.connections_accepted + snapshot.connects;
+        let opened = snapshot.connections_accepted + snapshot.connects + snapshot.connections_adopted;
         assert_eq!(opened, snapshot.connections_closed);
         assert_eq!(snapshot.udp_sockets, 0, "every datagram socket that was counted in is counted out");
+        assert_eq!(snapshot.children_active, 0, "every child that was counted in is counted out");
     }
 
     fn start(&mut self) {

@@ -32,6 +32,7 @@ pub(crate) struct Row {
     is_v6: bool,
     /// Bound to all addresses, so that answers have to say which one they come from.
     is_wildcard: bool,
+    coalesces: bool,
     queue_datagrams: usize,
     queue_bytes: usize,
     /// What has not gone to the kernel.
@@ -68,6 +69,7 @@ impl Row {
             peer: options.peer,
             is_v6: local.is_ipv6(),
             is_wildcard: local.ip().is_unspecified(),
+            coalesces: options.coalesce,
             queue_datagrams: options.queue_datagrams,
             queue_bytes: options.queue_bytes,
             queue: VecDeque::new(),
@@ -118,6 +120,21 @@ impl Row {
         self.waiting += datagram.count();
         self.waiting_bytes += datagram.len();
         self.queue.push_back(datagram);
+    }
+
+    /// Queues a datagram that was admitted together with the last one, if the two make a run.
+    #[inline]
+    pub(crate) fn coalesce(&mut self, to: Option<SocketAddr>, source: Option<IpAddr>, bytes: &[u8]) -> bool {
+        if !self.coalesces {
+            return false;
+        }
+        let Some(last) = self.queue.back_mut() else { return false };
+        if (last.to, last.source) != (to, source) || !last.append(bytes) {
+            return false;
+        }
+        self.waiting += 1;
+        self.waiting_bytes += bytes.len();
+        true
     }
 
     /// A datagram is over, or was dropped.

@@ -53,6 +53,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::UdpRecv | Kind::UdpSend | Kind::CancelUdpRecv | Kind::CancelUdpSend => {
                 self.complete_udp(tag, outcome, more);
             }
+            Kind::Child => self.child_watched(tag, &outcome),
+            Kind::CancelChild => self.child_cancelled(tag, &outcome),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }

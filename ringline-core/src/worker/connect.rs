@@ -28,12 +28,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// The peer has answered.
     pub(super) fn connected(&mut self, id: ConnId) {
+        self.io.shard.connects.increment();
+        self.begin(id);
+    }
+
+    /// A connection that was not accepted opens.
+    pub(super) fn begin(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         let opened = conn.phase.on(PhaseEvent::Connected);
         assert!(opened, "a connecting connection opens");
         conn.was_open = true;
         self.io.stop_close_timer(id);
-        self.io.shard.connects.increment();
         self.io.shard.connections_active.add(1);
         self.io.watch_open(id);
         self.open_handler(id);
@@ -50,6 +55,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// told in its time.
     pub(super) fn finish_unmade(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
+        // One that was to be adopted has a socket that the backend does not know.
+        conn.adopts = None;
         let closed = conn.phase.on(PhaseEvent::Joined) && conn.phase.on(PhaseEvent::Released);
         assert!(closed && conn.phase == Phase::Closed, "a joining connection closes");
         self.io.note(id);

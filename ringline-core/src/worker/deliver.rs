@@ -90,8 +90,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         for id in due.drain(..) {
             if let Some(conn) = self.io.conns.get_mut(id) {
                 conn.is_due = false;
-                if conn.phase == Phase::Closed {
-                    self.released(id);
+                if matches!(conn.phase, Phase::Closed | Phase::Connecting) {
+                    self.settle_unopened(id);
                     continue;
                 }
                 let redeliver = std::mem::take(&mut conn.redeliver);
@@ -105,6 +105,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
         }
         self.spare = due;
+    }
+
+    /// One that is over already, or not open yet: only one that was adopted opens now.
+    #[cold]
+    fn settle_unopened(&mut self, id: ConnId) {
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
+        if conn.phase == Phase::Closed {
+            self.released(id);
+        } else if conn.is_new_here() {
+            self.adopted(id);
+        }
     }
 
     /// Tells the handler of completed sends and of room in the outbox.

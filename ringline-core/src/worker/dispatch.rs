@@ -6,12 +6,14 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::buf::{Lease, drop_carefully};
+use crate::child::{ChildExit, ChildId, ChildKey};
 use crate::config::PanicPolicy;
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
 use crate::net::{Datagram, OptionRefused, Peer};
+use crate::signal::Signal;
 use crate::udp::{UdpClosed, UdpError, UdpId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -164,6 +166,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     pub(super) fn udp_close_handler(&mut self, id: UdpId, reason: UdpClosed) {
         self.call(|handler, cx| handler.on_udp_close(cx, id, reason));
+    }
+
+    /// The last of a child that is no longer in the table.
+    pub(super) fn child_handler(&mut self, child: ChildId, key: ChildKey, exit: ChildExit) {
+        self.call(|handler, cx| handler.on_child(cx, child, key, exit));
+    }
+
+    /// A signal has arrived since the last time.
+    pub(crate) fn signal_handler(&mut self, signal: Signal) {
+        self.io.shard.signals.increment();
+        self.call(|handler, cx| handler.on_signal(cx, signal));
     }
 
     /// The last calls for a connection that is no longer in the table.

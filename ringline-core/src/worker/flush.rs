@@ -82,7 +82,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     #[inline]
     fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        let Some(conn) = self.io.conns.get_mut(id) else { return self.flush_other(id) };
         let mut is_silent = false;
         if conn.phase.is_active()
             && conn.retry_timer.is_none()
@@ -113,6 +113,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.is_dirty = false;
         }
         Ok(())
+    }
+
+    /// What is on the list and no connection. One that is gone has nothing to flush.
+    #[cold]
+    fn flush_other(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        if id != ConnId::NOBODY || self.flush_children() { Ok(()) } else { Err(OutOfRoom) }
     }
 
     /// Everything but sending.
@@ -236,7 +242,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.phase != Phase::Connecting {
             return Ok(());
         }
-        let Some(dial) = conn.dials.take() else { return Ok(()) };
+        let Some(dial) = conn.dials.take() else {
+            self.take_in(id);
+            return Ok(());
+        };
         if conn.fd == Fd::NONE {
             match self.backend.socket(&dial) {
                 Ok(fd) => conn.fd = fd,

@@ -4,6 +4,8 @@
 //! one thing from each, so the compiler proves that they do not alias.
 
 mod accept;
+mod adopt;
+mod children;
 mod complete;
 mod connect;
 mod datagrams;
@@ -20,6 +22,7 @@ pub(crate) use accept::{AcceptFrom, Balance};
 pub(crate) use shared::Shared;
 
 use crate::backend::{Backend, Wait};
+use crate::child::ChildId;
 use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
 use crate::ctx::{Desk, Io, Seat};
@@ -207,6 +210,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::ShutdownDeadline => self.abort_all(),
                 Fired::Tick => self.fire_tick(),
                 Fired::UdpAgain(id) => self.udp_again(id),
+                Fired::ChildRested(row) => self.child_rested(ChildId::new(row)),
+                Fired::ChildrenOverdue => self.leave_children(),
+                Fired::ShutDownAsked { within } => self.shut_down_within(within),
             }
         }
     }

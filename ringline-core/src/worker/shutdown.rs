@@ -4,7 +4,7 @@ use super::Worker;
 use crate::backend::Backend;
 use crate::conn::{CloseReason, Fired, Inbox};
 use crate::handler::EventHandler;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How far the end has come.
 #[derive(Debug, Default)]
@@ -34,6 +34,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.empty_mailbox();
         self.shutdown_handler(deadline);
         self.close_all_udp();
+        self.end_children();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.close(id, CloseReason::Shutdown);
@@ -47,6 +48,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             && self.io.conns.live() == 0
             && self.acceptor.is_at_rest()
             && self.io.udp.live() == 0
+            && self.io.children.is_at_rest()
     }
 
     /// Whether a panic wants the worker to stop.
@@ -73,6 +75,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
         assert!(self.io.due.is_empty(), "nothing is due");
         assert_eq!(self.io.udp.in_flight(), 0, "every datagram that the kernel was given is home");
+        assert!(self.io.children.restless.is_empty(), "no child waits for anything");
         assert!(self.io.tickets.are_all_back(), "no connection is counted any more");
     }
 
@@ -93,5 +96,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.io.terminate(id, CloseReason::ShutdownDeadline);
             }
         }
+        self.kill_children();
+    }
+
+    /// The handler has asked for the end.
+    #[cold]
+    pub(super) fn shut_down_within(&mut self, within: Duration) {
+        let deadline = self.io.clock.now() + within;
+        self.shut_down(deadline);
     }
 }

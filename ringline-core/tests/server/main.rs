@@ -4,12 +4,15 @@
 //! process.
 
 mod admitting;
+mod children;
 mod clients;
 mod connecting;
 mod rogue;
 mod serving;
+mod signals;
 mod starting;
 mod stopping;
+mod unix;
 
 use ringline_core::net::Addr;
 use ringline_core::{
@@ -121,7 +124,10 @@ fn worker_threads() -> Vec<u64> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has /proc");
     let is_worker = |task: &std::path::Path| {
         // A thread may end between being listed and being looked at.
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("ringline-"))
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| {
+            let number = name.strip_prefix("ringline-").and_then(|rest| rest.chars().next());
+            number.is_some_and(|first| first.is_ascii_digit())
+        })
     };
     let tasks = tasks.filter_map(Result::ok).filter(|task| is_worker(&task.path()));
     tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()

@@ -211,7 +211,7 @@ impl Crowd {
                 continue;
             }
             let to = open[dice.below(open.len())];
-            for _ in 0..1 + dice.below(6) {
+            for _ in 0..=dice.below(6) {
                 let mut bytes = self.sent.to_le_bytes().to_vec();
                 let len = dice.below(1500);
                 bytes.extend(dice::bytes(self.sent, 0, len));

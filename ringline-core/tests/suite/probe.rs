@@ -11,8 +11,8 @@ use super::{Cx, Kernel};
 use bytes::Bytes;
 use ringline_core::net::Addr;
 use ringline_core::{
-    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, Consumed, Eof, EventHandler, NotConnected,
-    Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
+    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, ConnectOptions, Consumed, Eof, EventHandler,
+    NotConnected, OptionRefused, Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -35,6 +35,7 @@ pub(crate) enum Event {
     Tick,
     Shutdown,
     Message(u64),
+    Options(ConnId, Result<(), OptionRefused>),
 }
 
 impl Event {
@@ -47,7 +48,8 @@ impl Event {
             | Self::Writable(id)
             | Self::Eof(id, _)
             | Self::ConnTimer(id, _)
-            | Self::Close(id, _) => Some(id),
+            | Self::Close(id, _)
+            | Self::Options(id, _) => Some(id),
             Self::Timer(_) | Self::Tick | Self::Shutdown | Self::Message(_) => None,
         }
     }
@@ -228,9 +230,20 @@ impl Probe {
 
     /// Begins to connect.
     pub(crate) fn connect(&mut self, cx: &mut Cx<'_>, addr: &Addr) -> Result<ConnId, ConnectError> {
+        self.connect_with(cx, addr, &ConnectOptions::new())
+    }
+
+    pub(crate) fn connect_with(
+        &mut self,
+        cx: &mut Cx<'_>,
+        addr: &Addr,
+        options: &ConnectOptions,
+    ) -> Result<ConnId, ConnectError> {
         let own = Rc::new(Cell::new(None));
         let state = State { id: Rc::clone(&own), _alive: Rc::clone(&self.states) };
-        match cx.connect(addr, state) {
+        let plain = *options == ConnectOptions::new();
+        let dialed = if plain { cx.connect(addr, state) } else { cx.connect_with(addr, options, state) };
+        match dialed {
             Ok(id) => {
                 own.set(Some(id));
                 self.dialed.push(id);
@@ -467,6 +480,16 @@ impl EventHandler for Probe {
     fn on_message(&mut self, cx: &mut Cx<'_>, message: u64) {
         self.note(Event::Message(message), None);
         (self.hooks.on_message)(self, cx, message);
+    }
+
+    fn on_socket_options(
+        &mut self,
+        _: &mut Cx<'_>,
+        id: ConnId,
+        conn: &mut State,
+        result: Result<(), OptionRefused>,
+    ) {
+        self.note(Event::Options(id, result), Some(conn));
     }
 
     fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {

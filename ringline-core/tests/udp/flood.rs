@@ -161,19 +161,19 @@ fn loss_is_counted_to_the_last_datagram() {
     }
     while take(&mut received) {}
     let elapsed = began.elapsed();
-    let lost_here = drops_of(&client);
+    let lost_back = drops_of(&client);
     let counts = stop(running);
     while take(&mut received) {}
-    let lost_there = counts.udp_dropped_by_kernel;
+    let lost_out = counts.udp_dropped_by_kernel;
     println!(
-        "{sent} datagrams in {elapsed:.1?}: {received} came back, {lost_there} were dropped on the way there, \
-         {lost_here} on the way back, {} receives found no buffer",
+        "{sent} datagrams in {elapsed:.1?}: {received} came back, {lost_out} were dropped on the way there, \
+         {lost_back} on the way back, {} receives found no buffer",
         counts.udp_buffers_empty
     );
-    assert_eq!(counts.udp_received + lost_there, sent, "{counts}");
+    assert_eq!(counts.udp_received + lost_out, sent, "{counts}");
     assert_eq!(counts.udp_sent, counts.udp_received, "{counts}");
-    assert_eq!(received + lost_here, counts.udp_sent, "{counts}");
-    assert!(lost_there + lost_here < sent / 2, "most came back");
+    assert_eq!(received + lost_back, counts.udp_sent, "{counts}");
+    assert!(lost_out + lost_back < sent / 2, "most came back");
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_server_without_datagram_sockets_has_no_buffers_for_them() {
         status.split_whitespace().next().and_then(|pages| pages.parse::<usize>().ok()).expect("a number")
     };
     let launch = |bind: bool| {
-        let config = Config::builder().workers(1).pin(false).datagram_buffers(8192);
+        let config = Config::builder().workers(1).pin(false).datagram_buffers(1024);
         let mut server = server(config).listen(LOCAL).unwrap();
         if bind {
             server = server.bind_udp(LOCAL, &UdpOptions::default()).unwrap();
@@ -202,7 +202,7 @@ fn a_server_without_datagram_sockets_has_no_buffers_for_them() {
     let with = launch(true);
     // The memory is only reserved, so it shows in the size of the process alone.
     let grown = (resident() - before) * 4096;
-    assert!(grown > 500 << 20, "{grown} bytes");
+    assert!(grown > 60 << 20, "{grown} bytes");
     drop(with);
     drop(without);
 }

@@ -54,7 +54,9 @@ struct Arrived {
 struct Desk {
     seat: Seat,
     tell: Option<Sender<Told>>,
-    on_start: fn(&mut Ctx<'_, Desk>, &Sender<Told>),
+    on_start: fn(&mut Ctx<'_, Self>, &Sender<Told>),
+    /// Whether it sends back what arrives.
+    echoes: bool,
     paused: Option<UdpId>,
 }
 
@@ -79,6 +81,7 @@ impl Desk {
                 self.tell(Told::Bound(cx.udp_local_addr(late).expect("it has just been bound")));
             }
             b"close" => cx.close_udp(socket),
+            _ if !self.echoes => {}
             data => {
                 let sent = match datagram.segment_bytes() {
                     Some(size) => cx.send_segments(socket, Some(datagram.from()), size, data),
@@ -155,14 +158,31 @@ fn launch(server: Server) -> (Running, Receiver<Told>) {
 }
 
 fn launch_with(server: Server, on_start: fn(&mut Ctx<'_, Desk>, &Sender<Told>)) -> (Running, Receiver<Told>) {
+    launch_as(server, on_start, true)
+}
+
+/// A server that does what it is told when it starts, and answers nobody.
+fn launch_sender(
+    server: Server,
+    on_start: fn(&mut Ctx<'_, Desk>, &Sender<Told>),
+) -> (Running, Receiver<Told>) {
+    launch_as(server, on_start, false)
+}
+
+fn launch_as(
+    server: Server,
+    on_start: fn(&mut Ctx<'_, Desk>, &Sender<Told>),
+    echoes: bool,
+) -> (Running, Receiver<Told>) {
     let (tell, told) = mpsc::channel();
-    let running = server.launch(move |seat| Desk { seat, tell: Some(tell.clone()), on_start, paused: None });
-    (running.expect("the server starts"), told)
+    let make = move |seat| Desk { seat, tell: Some(tell.clone()), on_start, echoes, paused: None };
+    (server.launch(make).expect("the server starts"), told)
 }
 
 /// A server that tells nobody, so that nothing grows.
 fn launch_silent(server: Server) -> Running {
-    let running = server.launch(|seat| Desk { seat, tell: None, on_start: |_, _| {}, paused: None });
+    let running =
+        server.launch(|seat| Desk { seat, tell: None, on_start: |_, _| {}, echoes: true, paused: None });
     running.expect("the server starts")
 }
 

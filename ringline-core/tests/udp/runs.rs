@@ -1,6 +1,6 @@
 //! Runs of datagrams: cut apart by the kernel on the way out, and put together on the way in.
 
-use super::{Told, alone, arrived, client, config, launch, launch_with, pattern, server};
+use super::{Told, alone, arrived, client, config, launch, launch_sender, pattern, server};
 use ringline_core::UdpOptions;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -18,7 +18,7 @@ fn a_run_is_cut_apart_for_whoever_receives_it() {
     let _alone = alone();
     let client = client();
     *TARGET.lock().unwrap() = Some(client.local_addr().unwrap());
-    let (running, _told) = launch_with(server(config(1)), |cx, _| {
+    let (running, _told) = launch_sender(server(config(1)), |cx, _| {
         let socket = cx.bind_udp(LOCAL.parse().unwrap(), &UdpOptions::default()).unwrap();
         let to = *TARGET.lock().unwrap();
         cx.send_segments(socket, to, SEGMENT, &pattern(RUN)).unwrap();
@@ -42,7 +42,7 @@ fn a_run_makes_the_round_trip_byte_for_byte() {
     let gro = UdpOptions::default().gro(true);
     let (echo, echoed) = launch(server(config(1)).bind_udp(LOCAL, &gro).unwrap());
     *TARGET.lock().unwrap() = Some(echo.udp_addrs()[0]);
-    let (sender, back) = launch_with(server(config(1)), |cx, tell| {
+    let (sender, back) = launch_sender(server(config(1)), |cx, tell| {
         let to = TARGET.lock().unwrap().unwrap();
         let socket = cx.connect_udp(to, &UdpOptions::default().gro(true)).unwrap();
         cx.send_segments(socket, None, SEGMENT, &pattern(RUN)).unwrap();

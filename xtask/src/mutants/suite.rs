@@ -33,6 +33,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "faults", limit: Duration::from_secs(60) },
     Stage { name: "suite", limit: Duration::from_secs(60) },
     Stage { name: "server", limit: Duration::from_secs(60) },
+    Stage { name: "udp", limit: Duration::from_secs(60) },
 ];
 
 /// What a stage says.

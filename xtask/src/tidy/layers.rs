@@ -17,8 +17,10 @@ pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("net", 2),
     ("signal", 2),
     ("backend::sim", 3),
+    ("child", 3),
     ("backend::uring", 3),
     ("conn", 3),
+    ("udp", 3),
     ("consumed", 4),
     ("ctx", 4),
     ("handler", 4),
@@ -51,7 +53,8 @@ pub(crate) const BACKEND_TRAIT: &str = "Backend";
 pub(crate) const SUBMIT: &str = "push";
 
 /// The modules that may submit.
-pub(crate) const SUBMITTERS: &[&str] = &["worker::flush", "worker::accept", "backend", "testing"];
+pub(crate) const SUBMITTERS: &[&str] =
+    &["worker::flush", "worker::accept", "worker::children", "worker::datagrams", "backend", "testing"];
 
 /// Folders and files below `ringline-core/src` that may hold unsafe code.
 pub(crate) const UNSAFE_ROOMS: &[&str] = &["sys/", "backend/uring/", "buf/guard.rs"];

@@ -153,7 +153,13 @@ impl Sim {
         };
         if !matches!(
             flight.role,
-            Role::Recv | Role::Send | Role::Accept | Role::Connect | Role::RecvDatagrams | Role::SendDatagram
+            Role::Recv
+                | Role::Send
+                | Role::Accept
+                | Role::Connect
+                | Role::RecvDatagrams
+                | Role::SendDatagram
+                | Role::Poll
         ) {
             self.post_error(user_data, libc::EALREADY);
         } else if self.dice.strikes(Fault::CancelMisses) {
@@ -199,6 +205,7 @@ impl Sim {
                 return;
             }
         } else {
+            self.end_watch(target);
             for listener in &mut self.network.listeners {
                 listener.accepts.retain(|&accept| accept != target);
             }

@@ -412,7 +412,7 @@ impl Sim {
 
 fn facts_of(port: &Port, arrived: &Arrived) -> Facts {
     let local = if port.local.ip().is_unspecified() { SERVER.into() } else { port.local.ip() };
-    let knows = port.options.local_address.unwrap_or(port.local.ip().is_unspecified());
+    let knows = port.options.local_address.unwrap_or_else(|| port.local.ip().is_unspecified());
     Facts {
         from: arrived.from,
         full_len: arrived.bytes.len(),

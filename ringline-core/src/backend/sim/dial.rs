@@ -43,6 +43,15 @@ impl Sim {
         Ok(fd)
     }
 
+    /// Opens a socket that is connected already, with a peer at the other end.
+    pub(super) fn adopt_socket(&mut self) -> Fd {
+        let (fd, peer) = self.network.adopt();
+        self.ledger.adopt(fd);
+        self.dialed.push_back(peer);
+        self.trace.note(|| format!("{fd:?} is adopted, with {peer:?} at the other end"));
+        fd
+    }
+
     pub(super) fn begin_connect(&mut self, user_data: UserData, addr: &Addr) {
         let names = |port: u16, name: &[u8]| match addr {
             Addr::Ip(addr) => addr.port() == port,

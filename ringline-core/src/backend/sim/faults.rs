@@ -99,6 +99,10 @@ pub enum Fault {
     DatagramOvertakes,
     /// Sending a datagram fails with `EPERM`, `ENETUNREACH`, `EMSGSIZE`, `ENOBUFS` or `ENOMEM`.
     DatagramFails,
+    /// Watching a descriptor fails, with `ENOMEM`, or with `ECANCELED` although nobody cancelled it.
+    PollFails,
+    /// A descriptor is reported although there is nothing to be had from it.
+    PollEarly,
 }
 
 impl Fault {
@@ -143,6 +147,8 @@ impl Fault {
         Self::DatagramDoubled,
         Self::DatagramOvertakes,
         Self::DatagramFails,
+        Self::PollFails,
+        Self::PollEarly,
     ];
 
     /// Whether this fault may cost a connection, so that a test cannot expect all of its bytes.
@@ -316,6 +322,7 @@ impl fmt::Debug for Faults {
             .field("receive_window_bytes", &self.receive_window_bytes)
             .field("receive_buffers", &self.receive_buffers)
             .field("receive_buffer_bytes", &self.receive_buffer_bytes)
+            .field("datagram_bytes", &self.datagram_bytes)
             .field("short_receive_bytes", &self.short_receive_bytes)
             .field("submission_entries", &self.submission_entries)
             .field("completion_entries", &self.completion_entries)

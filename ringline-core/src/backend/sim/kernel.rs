@@ -105,7 +105,7 @@ impl Sim {
     /// The next turn in which the kernel has something to do by itself.
     fn next_turn(&self) -> Option<u64> {
         let soon = self.turn + 1;
-        if self.network.has_work() || self.datagrams.has_work() {
+        if self.network.has_work() || self.datagrams.has_work() || self.has_ended_process() {
             return Some(soon);
         }
         let chores = self.chores.iter().map(|chore| chore.turn).min();
@@ -122,6 +122,7 @@ impl Sim {
     fn work(&mut self) {
         self.lose_a_connection();
         self.run_accepts();
+        self.run_watches();
         // Whether a cancel meets its target before or after the bytes that have just arrived.
         let chores_first = self.dice.strikes(Fault::Overtaking) && self.dice.below(2) == 0;
         if chores_first {
@@ -187,6 +188,7 @@ impl Sim {
             Op::SetOption { fd, .. } => self.begin_set_option(user_data, fd),
             Op::RecvDatagrams { fd } => self.begin_receive_datagrams(user_data, fd),
             Op::SendDatagram { fd, datagram } => self.begin_send_datagram(user_data, fd, datagram),
+            Op::Poll { descriptor } => self.begin_poll(user_data, descriptor),
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) enum Role {
     SetOption,
     RecvDatagrams,
     SendDatagram,
+    Poll,
 }
 
 /// One operation under way.
@@ -104,6 +105,11 @@ impl Ledger {
         self.account_of(fd, Dialing::Fresh);
     }
 
+    /// A descriptor came into being that is connected.
+    pub(super) fn adopt(&mut self, fd: Fd) {
+        self.account_of(fd, Dialing::Done);
+    }
+
     /// The core was told that a socket of its own is connected.
     pub(super) fn connected(&mut self, connect: UserData) {
         if let Some(fd) = self.flights[&connect.bits()].fd {
@@ -122,6 +128,7 @@ impl Ledger {
     pub(super) fn record(&mut self, user_data: UserData, op: &Op) {
         let (role, fd) = match op {
             Op::Accept { .. } => (Role::Accept, None),
+            Op::Poll { .. } => (Role::Poll, None),
             Op::Connect { fd, .. } => {
                 self.accounts[fd.0 as usize].dialing = Dialing::Begun;
                 (Role::Connect, Some(*fd))
@@ -206,7 +213,9 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
-            Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } => Ok(()),
+            Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } | Op::Poll { .. } => {
+                Ok(())
+            }
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.dialing != Dialing::Fresh, "a socket of ours is connected once", tag)

@@ -24,6 +24,7 @@ mod random;
 mod receive;
 mod send;
 mod trace;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub(crate) use network::PeerId;
 
 use super::{Backend, Full, Wait};
 use crate::buf::{Lease, Stage};
+use crate::child::Company;
 use crate::net::{BindUdp, Dial};
 use crate::op::{Completion, Fd, Kind, Op, Outcome, Tag, UserData};
 use buffers::Buffers;
@@ -47,7 +49,9 @@ use posts::Posts;
 use send::Loan;
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use trace::Trace;
+use watch::Watch;
 
 /// An operation in the submission queue.
 #[derive(Debug)]
@@ -81,6 +85,8 @@ pub(crate) struct Sim {
     enter_errno: Option<i32>,
     /// Reused from turn to turn.
     scratch: Vec<Fd>,
+    company: Company,
+    watches: Vec<Watch>,
 }
 
 impl Sim {
@@ -109,6 +115,8 @@ impl Sim {
             starved: 0,
             enter_errno: None,
             scratch: Vec::new(),
+            company: Company::default(),
+            watches: Vec::new(),
         }
     }
 
@@ -148,13 +156,23 @@ impl Sim {
         if let Some(rule) = self.datagrams.breach() {
             self.trace.panic(&rule);
         }
+        if self.company.uncollected() > 0 {
+            self.trace.panic(&format!(
+                "at rest every child was collected or let go, but {} were not",
+                self.company.uncollected()
+            ));
+        }
     }
 
     /// Whether the last `enter` would still be asleep: nothing can happen any more unless a peer does
     /// something or `wake` is called. Completions of staged sends do not count, so a worker
     /// that acts on them after this was true acts on a wake-up that no kernel gives.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_idle && self.posts.ready() == 0 && !self.network.has_work() && !self.datagrams.has_work()
+        self.is_idle
+            && self.posts.ready() == 0
+            && !self.network.has_work()
+            && !self.datagrams.has_work()
+            && !self.has_ended_process()
     }
 
     /// Whether the kernel itself has nothing left to do or to report.
@@ -217,6 +235,12 @@ impl Sim {
 impl Backend for Sim {
     fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
         self.make_socket(dial)
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        // The socket stands for a connection in memory.
+        drop(socket);
+        self.adopt_socket()
     }
 
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full> {

@@ -2,6 +2,7 @@
 //! the other half is broken, and that every fault really happens.
 
 mod contract;
+mod datagrams;
 mod dial;
 mod echo;
 mod fault;

@@ -64,6 +64,13 @@ impl Descriptors {
         Ok(fd)
     }
 
+    /// Takes over a socket that was made elsewhere; an ordinary descriptor, too.
+    pub(super) fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        let fd = Fd::plain(socket.into_raw_fd() as u32);
+        self.open.insert(fd.number());
+        fd
+    }
+
     /// Whether accepted sockets are rows of the ring's own table.
     pub(super) fn is_direct(&self) -> bool {
         self.is_direct
@@ -129,7 +136,7 @@ impl Descriptors {
 impl Drop for Descriptors {
     fn drop(&mut self) {
         for &fd in &self.open {
-            // SAFETY: this descriptor came from `dial` or from an accept of ours, nobody else was told
+            // SAFETY: this descriptor came from `dial`, `adopt` or an accept of ours, nobody else was told
             // of it except as a number, and no close of it was submitted.
             drop(unsafe { OwnedFd::from_raw_fd(fd as i32) });
         }

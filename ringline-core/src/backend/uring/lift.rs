@@ -52,7 +52,9 @@ impl Uring {
             | Kind::CancelConnect
             | Kind::CancelUdpRecv
             | Kind::CancelUdpSend
-            | Kind::Orphan => done_or_failed(cqe.result),
+            | Kind::Orphan
+            | Kind::Child
+            | Kind::CancelChild => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })
     }

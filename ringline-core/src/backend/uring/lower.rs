@@ -119,6 +119,7 @@ impl Uring {
                 let target = send.and_then(|tag| self.parcels.find(tag)).unwrap_or(target);
                 opcode::AsyncCancel2::new(CancelBuilder::user_data(target.bits())).build()
             }
+            Op::Poll { descriptor } => opcode::PollAdd::new(RawFd(descriptor), libc::POLLIN as u32).build(),
             Op::SendNow { .. }
             | Op::Send { .. }
             | Op::Recv { .. }
@@ -192,8 +193,10 @@ fn fits(kind: Kind, op: &Op) -> bool {
                 | Kind::CancelConnect
                 | Kind::CancelUdpRecv
                 | Kind::CancelUdpSend
+                | Kind::CancelChild
         ),
         Op::RecvDatagrams { .. } => kind == Kind::UdpRecv,
         Op::SendDatagram { .. } => kind == Kind::UdpSend,
+        Op::Poll { .. } => kind == Kind::Child,
     }
 }

@@ -11,6 +11,8 @@ mod error;
 mod in_flight;
 mod lift;
 mod lower;
+#[cfg(test)]
+mod option_tests;
 mod parcels;
 mod probe;
 mod ring;
@@ -33,6 +35,7 @@ use parcels::Parcels;
 use ring::{Cqe, Ring};
 use staged::StagedSends;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -189,6 +192,10 @@ impl Uring {
 impl Backend for Uring {
     fn socket(&mut self, dial: &Dial) -> Result<Fd, i32> {
         self.descriptors.dial(dial).map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Fd {
+        self.descriptors.adopt(socket)
     }
 
     #[inline]
