@@ -2,11 +2,12 @@
 
 use clap::Args;
 use ringline_core::metrics::{MetricValue, Snapshot};
+use ringline_core::net::{UnixAddr, UnixAddrError, UnixListenOptions};
 use ringline_core::signal::ShutdownSignal;
 use ringline_core::{ConfigBuilder, EventHandler, Seat, Server};
 use std::error::Error;
+use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Flags of every server among the examples.
@@ -15,7 +16,7 @@ pub struct ServerArgs {
     /// Addresses to listen on.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     #[arg(
-        help = "Address to listen on, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets the kernel choose"
+        help = "Address to listen on, such as 0.0.0.0:7777, unix:/run/x.sock or unix:@name; repeat it for more. Port 0: the kernel chooses"
     )]
     pub listen: Vec<String>,
 
@@ -60,16 +61,33 @@ where
     let signal = ShutdownSignal::install()?;
     let mut server = Server::new(config.build()?);
     for addr in &args.listen {
-        server = server.listen(addr.as_str())?;
+        server = match unix_addr(addr)? {
+            Some(addr) => server.listen_unix(addr, &UnixListenOptions::default())?,
+            None => server.listen(addr.as_str())?,
+        };
     }
     let running = server.launch(factory)?;
-    announce_all(running.local_addrs())?;
+    announce_all(running.listen_addrs())?;
     let metrics = running.metrics().clone();
     running.run_until(signal, Duration::from_secs(args.drain))?;
     if args.stats {
         report(&metrics.snapshot())?;
     }
     Ok(())
+}
+
+/// The address of a Unix socket, if the text is one: `unix:` and a path, or `unix:@` and an abstract name.
+///
+/// # Errors
+///
+/// What is wrong with the path or the name.
+pub fn unix_addr(text: &str) -> Result<Option<UnixAddr>, UnixAddrError> {
+    let Some(rest) = text.strip_prefix("unix:") else { return Ok(None) };
+    let addr = match rest.strip_prefix('@') {
+        Some(name) => UnixAddr::abstract_name(name),
+        None => UnixAddr::path(rest),
+    };
+    addr.map(Some)
 }
 
 /// Runs an example's body; an error goes to standard error as one line and makes the exit status 1.
@@ -106,10 +124,23 @@ pub fn report(snapshot: &Snapshot) -> std::io::Result<()> {
 /// # Errors
 ///
 /// Whatever kept it from being printed.
-pub fn announce_all(addrs: &[SocketAddr]) -> std::io::Result<()> {
+pub fn announce_all(addrs: &[impl Display]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for addr in addrs {
         writeln!(out, "listening on {addr}")?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_unix_sockets_are_told_apart_from_others() {
+        assert_eq!(unix_addr("127.0.0.1:7777"), Ok(None));
+        assert_eq!(unix_addr("unix:/run/x"), Ok(UnixAddr::path("/run/x").ok()));
+        assert_eq!(unix_addr("unix:@x"), Ok(UnixAddr::abstract_name("x").ok()));
+        assert_eq!(unix_addr("unix:"), Err(UnixAddrError::EmptyPath));
+    }
 }

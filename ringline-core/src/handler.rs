@@ -4,9 +4,11 @@ use crate::child::{ChildExit, ChildId, ChildKey};
 use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::Ctx;
+use crate::job::{JobFailed, JobKey, ResolveError};
 use crate::net::{Datagram, OptionRefused, Peer};
 use crate::signal::Signal;
 use crate::udp::{UdpClosed, UdpError, UdpId};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// The answer to [`on_accept`](EventHandler::on_accept).
@@ -178,6 +180,30 @@ pub trait EventHandler: Sized {
     /// A datagram socket is over, exactly once and as its last callback. The framework holds nothing of
     /// it any more.
     fn on_udp_close(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, reason: UdpClosed) {}
+
+    /// The answer to [`run_blocking`](Ctx::run_blocking): what the job returned, or why it did not. Comes
+    /// when messages do, 256 at most in a turn.
+    fn on_job(&mut self, cx: &mut Ctx<'_, Self>, key: JobKey, result: Result<Self::Message, JobFailed>) {}
+
+    /// The answer to [`run_blocking_for`](Ctx::run_blocking_for), as long as the connection is open.
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        key: JobKey,
+        result: Result<Self::Message, JobFailed>,
+    ) {
+    }
+
+    /// The answer to [`resolve`](Ctx::resolve): at least one address, or why there is none.
+    fn on_resolved(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        key: JobKey,
+        result: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+    }
 
     /// The server shuts down: no new connections from now on, and every open one is closed once
     /// what it has queued is out, at the latest at `deadline`. The last place to send a farewell.

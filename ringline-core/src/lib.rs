@@ -59,6 +59,7 @@ mod conn;
 mod consumed;
 mod ctx;
 mod handler;
+mod job;
 mod mail;
 pub mod metrics;
 pub mod net;
@@ -85,6 +86,7 @@ pub use conn::{
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
+pub use job::{JobError, JobFailed, JobId, JobKey, JobRejected, ResolveError};
 pub use mail::{BroadcastError, Mailbox, PostError};
 pub use net::{BindError, Datagram, UdpOptions};
 pub use net::{ConnectOptions, OptionError, OptionRefused, SocketOptions};

@@ -4,15 +4,18 @@
 //! to pass, because otherwise a red test would prove nothing. `docs/mutations.md` holds the rows that a run prints.
 
 mod admit;
+mod child;
 mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod mail;
 mod send;
 mod state;
 mod suite;
 mod turn;
 mod udp;
+mod unix;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -155,6 +158,9 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(send::MUTANTS)
         .chain(dial::MUTANTS)
         .chain(udp::MUTANTS)
+        .chain(mail::MUTANTS)
+        .chain(child::MUTANTS)
+        .chain(unix::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

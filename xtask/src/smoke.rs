@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::artifacts::{self, Program};
 
+mod unix;
+
 const START_LIMIT: Duration = Duration::from_secs(30);
 const TALK_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -42,16 +44,30 @@ const SPECIALS: &[Special] = &[
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc",
         )),
     },
+    Special {
+        example: "chat",
+        arguments: &[],
+        dialogue: Some(("/nick smoke\n/join tea\nhello\n/quit\n", "* you are guest-")),
+    },
+    Special {
+        example: "dns",
+        arguments: &["--upstream", UPSTREAM_PLACE],
+        // A question over TCP. What the server behind it says is no answer, so that the forwarder says
+        // that there is none: the length and the id of a message with the same question.
+        dialogue: Some(("\0\x13\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01", "\0\x13\0\x07")),
+    },
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 
-/// Examples that are no servers, with what they need to fetch a page over several connections.
-const CLIENTS: &[(&str, &[&str])] = &[(
-    "fetch",
-    &["--from", UPSTREAM_PLACE, "--connections", "20", "--workers", "2", "--expect", PAGE_PLACE],
-)];
+/// Examples that are no servers, and what they are run with. They have to end well by themselves.
+const CLIENTS: &[(&str, &[&str])] = &[
+    ("fetch", &["--from", SITE_PLACE, "--connections", "20", "--workers", "2", "--expect", PAGE_PLACE]),
+    ("loadgen", &[UPSTREAM_PLACE, "--requests", "1000", "--connections", "8"]),
+];
 
-/// Stands for a file that holds the page of the server behind `UPSTREAM_PLACE`.
+/// Stands for the address of a server that answers every request with the page.
+const SITE_PLACE: &str = "{site}";
+/// Stands for a file that holds the page.
 const PAGE_PLACE: &str = "{page}";
 const PAGE: &str = "a page of one line\n";
 
@@ -68,13 +84,13 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
     for Program { name, path, .. } in &programs {
         let fault = |reason: String| format!("example {name}: {reason}");
         wants_help(path).map_err(fault)?;
+        let special = SPECIALS.iter().find(|special| special.example == name);
+        let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
         if let Some((_, arguments)) = CLIENTS.iter().find(|(client, _)| client == name) {
-            run_client(path, arguments).map_err(fault)?;
+            run_client(path, arguments, upstream).map_err(fault)?;
             println!("example {name}: ok");
             continue;
         }
-        let special = SPECIALS.iter().find(|special| special.example == name);
-        let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
         let mut command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec();
         for argument in special.map_or(&[][..], |special| special.arguments) {
             command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
@@ -85,27 +101,12 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
             None => check(&command, echo),
         }
         .map_err(fault)?;
+        if special.is_none_or(|special| special.dialogue.is_none()) {
+            unix::check(&command).map_err(fault)?;
+        }
         println!("example {name}: ok");
     }
     Ok(())
-}
-
-/// Runs a client to its end, which must be a success.
-fn run_client(path: &str, arguments: &[&str]) -> Result<(), String> {
-    let from = serve_page().map_err(|error| format!("no server behind it: {error}"))?;
-    let page = std::env::temp_dir().join(format!("ringline-page-{}", std::process::id()));
-    std::fs::write(&page, PAGE).map_err(|error| format!("{}: {error}", page.display()))?;
-    let place = |argument: &&str| {
-        argument.replace(UPSTREAM_PLACE, &from.to_string()).replace(PAGE_PLACE, &page.to_string_lossy())
-    };
-    let command: Vec<_> = std::iter::once(path.to_owned()).chain(arguments.iter().map(place)).collect();
-    let mut client = Server::start(&command)?;
-    let status = client.wait(TALK_LIMIT);
-    let removed = std::fs::remove_file(&page).map_err(|error| format!("{}: {error}", page.display()));
-    match status? {
-        status if status.success() => removed,
-        status => Err(format!("{status}\n{}", client.output())),
-    }
 }
 
 fn build_examples(root: &Path, release: bool) -> Result<Vec<Program>, String> {
@@ -139,6 +140,25 @@ fn wants_help(path: &str) -> Result<(), String> {
     let mut server = Server::start(&[path.to_owned(), "--help".to_owned()])?;
     let status = server.wait(STOP_LIMIT)?;
     if status.success() { Ok(()) } else { Err(format!("--help ends with {status}")) }
+}
+
+/// Runs a client by its command line.
+fn run_client(path: &str, arguments: &[&str], upstream: SocketAddr) -> Result<(), String> {
+    let site = serve_page().map_err(|error| format!("no server behind it: {error}"))?;
+    let page = std::env::temp_dir().join(format!("ringline-page-{}", std::process::id()));
+    std::fs::write(&page, PAGE).map_err(|error| format!("{}: {error}", page.display()))?;
+    let place = |argument: &&str| {
+        let argument = argument.replace(UPSTREAM_PLACE, &upstream.to_string());
+        argument.replace(SITE_PLACE, &site.to_string()).replace(PAGE_PLACE, &page.to_string_lossy())
+    };
+    let command: Vec<_> = std::iter::once(path.to_owned()).chain(arguments.iter().map(place)).collect();
+    let mut client = Server::start(&command)?;
+    let status = client.wait(TALK_LIMIT);
+    let removed = std::fs::remove_file(&page).map_err(|error| format!("{}: {error}", page.display()));
+    match status? {
+        status if status.success() => removed,
+        status => Err(format!("{status}\n{}", client.output())),
+    }
 }
 
 /// Starts the command on a free address, lets `talk` use it, and stops it.
@@ -442,6 +462,15 @@ mod tests {
         let silent = check(&shell(&good), |_| Err("silent".to_owned())).expect_err("the talk failed");
         assert!(silent.starts_with("silent"), "{silent}");
         assert!(check(&["/no/such/program".to_owned()], |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_client_must_end_well() {
+        let upstream = serving(drop);
+        let wants_address = format!("test \"$0\" = {upstream}");
+        assert_eq!(run_client("sh", &["-c", &wants_address, UPSTREAM_PLACE], upstream), Ok(()));
+        let reason = run_client("sh", &["-c", "echo lost; exit 1"], upstream).expect_err("it fails");
+        assert!(reason.contains("exit status: 1") && reason.contains("lost"), "{reason}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use ringline_core::{Admit, Config, ConnId, Consumed, Ctx, EventHandler, Peer, Se
 use ringline_examples::{ServerArgs, exit, serve};
 use std::process::ExitCode;
 
-/// A TCP server that sends back whatever it receives.
+/// A server that sends back whatever it receives.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {

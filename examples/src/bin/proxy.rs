@@ -1,13 +1,14 @@
-//! Proxy: passes TCP connections on to another server, both ways, without copying large pieces.
+//! Proxy: passes connections on to another server, both ways, without copying large pieces.
 
 use clap::Parser;
+use ringline_core::net::Addr;
 use ringline_core::{
     Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, Eof, EventHandler, Peer, Seat, SendError,
 };
-use ringline_examples::{ServerArgs, exit, serve};
+use ringline_examples::{ServerArgs, exit, serve, unix_addr};
 use std::cell::Cell;
 use std::error::Error;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ struct Cli {
     #[command(flatten)]
     server: ServerArgs,
 
-    /// Where to pass connections on to, such as 127.0.0.1:80; repeat it for more
+    /// Where to pass connections on to, such as 127.0.0.1:80, or a Unix socket as with --listen; repeat it for more
     #[arg(long, value_name = "ADDR", required = true)]
     upstream: Vec<String>,
 
@@ -68,7 +69,7 @@ impl Side {
 }
 
 struct Proxy {
-    upstreams: Vec<SocketAddr>,
+    upstreams: Vec<Addr>,
     /// Which one is next.
     next: usize,
     apology: Vec<u8>,
@@ -77,7 +78,7 @@ struct Proxy {
 impl Proxy {
     /// Connects to the next server; `None` if that is not possible.
     fn dial(&mut self, cx: &mut Ctx<'_, Self>, pair: &Rc<Pair>) -> Option<()> {
-        let address = self.upstreams[self.next % self.upstreams.len()];
+        let address = &self.upstreams[self.next % self.upstreams.len()];
         self.next = self.next.wrapping_add(1);
         pair.tries.set(pair.tries.get() + 1);
         let upstream = cx.connect(address, Side::Upstream(Rc::clone(pair))).ok()?;
@@ -188,8 +189,12 @@ fn end<H: EventHandler>(cx: &mut Ctx<'_, H>, other: ConnId, reason: CloseReason)
 fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     let mut upstreams = Vec::new();
     for addr in &cli.upstream {
+        if let Some(addr) = unix_addr(addr)? {
+            upstreams.push(addr.into());
+            continue;
+        }
         let found = addr.to_socket_addrs().map_err(|error| format!("{addr}: {error}"))?;
-        upstreams.extend(found);
+        upstreams.extend(found.map(Addr::from));
     }
     if upstreams.is_empty() {
         return Err("none of the upstream servers has an address".into());

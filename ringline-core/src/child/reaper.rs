@@ -76,6 +76,7 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
+    #[expect(clippy::zombie_processes, reason = "whoever takes it collects it")]
     fn start_one(script: &str) -> Process {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         Process::open(child.id()).unwrap()

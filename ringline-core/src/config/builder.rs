@@ -4,7 +4,7 @@
 //! hands out as a [`Config`] keeps all the limits that the setters document. Nothing is adjusted in
 //! silence: a knob has the value that was set, or else its default.
 
-use super::{Config, ConfigError, PanicPolicy};
+use super::{Config, ConfigError, PanicPolicy, mail, udp};
 use crate::conn::{Deadline, Deadlines};
 use std::time::Duration;
 
@@ -19,7 +19,6 @@ pub(super) const RECEIVE_MEMORY_MAX: u64 = GIB;
 const SEND_BYTES_MAX: u64 = GIB;
 /// As many connections as the most workers may have.
 const CONNECTIONS_MAX: u64 = 1024 * 1_000_000;
-const MESSAGES_MAX: u64 = 1 << 20;
 
 /// Sets up a [`Config`]. Every knob has a default that suits a server of many small messages.
 ///
@@ -68,8 +67,8 @@ impl ConfigBuilder {
         check_ring(&self.draft)?;
         check_times(&self.draft)?;
         check_caps(&self.draft)?;
-        check_mail(&self.draft)?;
-        super::udp::check(&self.draft)?;
+        mail::check(&self.draft)?;
+        udp::check(&self.draft)?;
         Ok(self.draft)
     }
 
@@ -416,10 +415,6 @@ fn check_caps(config: &Config) -> Result<(), ConfigError> {
         (Some(per_address), Some(max)) => per_address.at_most(&max),
         _ => Ok(()),
     }
-}
-
-fn check_mail(config: &Config) -> Result<(), ConfigError> {
-    number!(config.mailbox_messages).within(1, MESSAGES_MAX)
 }
 
 pub(super) struct Number {

@@ -67,6 +67,10 @@ pub struct Config {
     datagram_buffers: u16,
     datagram_bytes: u32,
     children_per_worker: u32,
+    blocking_threads: usize,
+    blocking_queue: usize,
+    resolve_threads: usize,
+    resolve_queue: usize,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -121,6 +125,10 @@ impl Default for Config {
             datagram_buffers: 256,
             datagram_bytes: 65_535,
             children_per_worker: 256,
+            blocking_threads: 4,
+            blocking_queue: 1024,
+            resolve_threads: 2,
+            resolve_queue: 256,
         }
     }
 }
@@ -231,6 +239,22 @@ impl Config {
     pub(crate) fn children_per_worker(&self) -> u32 {
         self.children_per_worker
     }
+
+    pub(crate) fn blocking_threads(&self) -> usize {
+        self.blocking_threads
+    }
+
+    pub(crate) fn blocking_queue(&self) -> usize {
+        self.blocking_queue
+    }
+
+    pub(crate) fn resolve_threads(&self) -> usize {
+        self.resolve_threads
+    }
+
+    pub(crate) fn resolve_queue(&self) -> usize {
+        self.resolve_queue
+    }
 }
 
 impl Display for Config {
@@ -266,6 +290,10 @@ impl Display for Config {
             datagram_buffers,
             datagram_bytes,
             children_per_worker,
+            blocking_threads,
+            blocking_queue,
+            resolve_threads,
+            resolve_queue,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -279,8 +307,7 @@ impl Display for Config {
         write!(f, " receive_buffer_bytes={receive_buffer_bytes} ring_entries={ring_entries}")?;
         write!(f, " stage_bytes={stage_bytes} zero_copy_threshold={zero_copy_threshold}")?;
         write!(f, " forward_hold_bytes={forward_hold_bytes} accept_batch={accept_batch}")?;
-        write!(f, " connect_timeout={connect_timeout:?}")?;
-        write!(f, " close_timeout={close_timeout:?} linger={linger:?}")?;
+        write!(f, " connect_timeout={connect_timeout:?} close_timeout={close_timeout:?} linger={linger:?}")?;
         for (knob, after) in deadlines.named() {
             match after {
                 Some(after) => write!(f, " {knob}={after:?}"),
@@ -302,7 +329,9 @@ impl Display for Config {
         }?;
         write!(f, " mailbox_messages={mailbox_messages}")?;
         write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")?;
-        write!(f, " children_per_worker={children_per_worker}")
+        write!(f, " children_per_worker={children_per_worker} blocking_threads={blocking_threads}")?;
+        write!(f, " blocking_queue={blocking_queue} resolve_threads={resolve_threads}")?;
+        write!(f, " resolve_queue={resolve_queue}")
     }
 }
 
@@ -326,7 +355,8 @@ mod tests {
              deadlines.read=60s deadlines.write_stall=60s deadlines.drain=none \
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
              connections_max=none connections_per_address=none mailbox_messages=4096 \
-             datagram_buffers=256 datagram_bytes=65535 children_per_worker=256"
+             datagram_buffers=256 datagram_bytes=65535 children_per_worker=256 \
+             blocking_threads=4 blocking_queue=1024 resolve_threads=2 resolve_queue=256"
         );
     }
 
@@ -360,6 +390,10 @@ mod tests {
             .connections_per_address(14)
             .mailbox_messages(16)
             .children_per_worker(17)
+            .blocking_threads(17)
+            .blocking_queue(18)
+            .resolve_threads(19)
+            .resolve_queue(20)
             .build()
             .unwrap();
         assert_eq!(
@@ -372,7 +406,7 @@ mod tests {
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
              connections_per_address=14 mailbox_messages=16 datagram_buffers=256 datagram_bytes=65535 \
-             children_per_worker=17"
+             children_per_worker=17 blocking_threads=17 blocking_queue=18 resolve_threads=19 resolve_queue=20"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());

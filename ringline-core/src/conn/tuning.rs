@@ -66,10 +66,10 @@ impl Tuning {
     }
 
     /// There was no room to submit it.
-    pub(crate) fn put_back(&mut self, setting: Box<Setting>) {
+    pub(crate) fn put_back(&mut self, setting: Setting) {
         self.in_flight = None;
         if let Some(batch) = self.batches.front_mut() {
-            batch.settings.push_front(*setting);
+            batch.settings.push_front(setting);
         }
     }
 
@@ -151,7 +151,7 @@ mod tests {
         let mut tuning = Tuning::default();
         assert!(tuning.add(settings(2), true));
         let first = set(&mut tuning);
-        tuning.put_back(first);
+        tuning.put_back(*first);
         assert_eq!(set(&mut tuning).name, 0);
     }
 

@@ -4,7 +4,9 @@
 //! is wrong. Everything later comes from the worker's ring.
 
 use super::{Ctx, Io};
-use crate::child::{ChildCommand, ChildId, ChildKey, Ends, KillError, NotSpawned, SpawnError, Spawned};
+use crate::child::{
+    AtShutdown, ChildCommand, ChildId, ChildKey, Ends, KillError, NotSpawned, SpawnError, Spawned,
+};
 use crate::conn::{AdoptError, Conn, ConnId, WriteEnd};
 use crate::handler::EventHandler;
 use crate::net::Family;
@@ -15,9 +17,10 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// Starts a program. When it has ended, [`on_child`](EventHandler::on_child) is called once with `key`.
     /// Its connections are open when [`on_open`](EventHandler::on_open) is called for them, in a later turn.
     ///
-    /// **This blocks** until the kernel has loaded the program: about a millisecond, longer from a slow
-    /// disk. No memory is copied for it, however large this process is. A server for which that is too
-    /// long starts its children in [`on_start`](EventHandler::on_start), or on a worker that serves nobody.
+    /// **This blocks** until the kernel has loaded the program: a fraction of a millisecond as a rule, some
+    /// milliseconds on a busy machine, longer from a slow disk. The memory of this process is not copied for
+    /// it, however much there is. A server for which that is too long starts its children in
+    /// [`on_start`](EventHandler::on_start), or on a worker that serves nobody.
     ///
     /// # Errors
     ///
@@ -141,6 +144,8 @@ impl Io {
         if std::mem::replace(&mut child.is_leaving, true) {
             return false;
         }
+        // However soon the worker ends.
+        child.at_shutdown = AtShutdown::Detach;
         self.children.restless.push(id.row());
         self.mark_children();
         true

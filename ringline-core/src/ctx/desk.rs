@@ -2,6 +2,7 @@
 
 use crate::conn::ConnId;
 use crate::handler::EventHandler;
+use crate::job::Jobs;
 use crate::mail::Mailbox;
 use std::fmt;
 
@@ -10,11 +11,12 @@ pub(crate) struct Desk<H: EventHandler> {
     /// The states of connections that the callback which runs has asked for.
     pub(crate) parked: Vec<(ConnId, H::Conn)>,
     pub(crate) mailbox: Mailbox<H::Message>,
+    pub(crate) jobs: Jobs<H::Message>,
 }
 
 impl<H: EventHandler> Desk<H> {
-    pub(crate) fn new(mailbox: Mailbox<H::Message>) -> Self {
-        Self { parked: Vec::new(), mailbox }
+    pub(crate) fn new(mailbox: Mailbox<H::Message>, jobs: Jobs<H::Message>) -> Self {
+        Self { parked: Vec::new(), mailbox, jobs }
     }
 }
 

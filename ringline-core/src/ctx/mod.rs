@@ -18,6 +18,7 @@ mod parts;
 mod posting;
 mod sending;
 mod tuning;
+mod working;
 
 pub use chain::Chain;
 pub use parts::Parts;

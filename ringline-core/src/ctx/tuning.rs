@@ -10,7 +10,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     ///
     /// The answer of the kernel comes later, as
     /// [`on_socket_options`](EventHandler::on_socket_options), once for each call that returned `Ok`, unless
-    /// the connection ends first. What is sent meanwhile may leave before the options are set.
+    /// the end of the connection begins first. What is sent meanwhile may leave before the options are set.
     ///
     /// # Errors
     ///

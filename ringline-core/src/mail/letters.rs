@@ -26,7 +26,7 @@ impl<M> Letters<M> {
 
     /// How many there are.
     pub(crate) fn len(&mut self) -> usize {
-        self.receiver().map_or(0, |receiver| receiver.len())
+        self.receiver().map_or(0, Receiver::len)
     }
 
     /// How many found no room since this was asked last.

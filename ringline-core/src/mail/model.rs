@@ -6,6 +6,7 @@ mod atomics {
 }
 
 #[path = "sleep.rs"]
+#[allow(clippy::duplicate_mod, reason = "once with the atomics of the program, once with those of the model")]
 mod sleep;
 
 use loom::sync::Arc;
@@ -41,7 +42,9 @@ impl Place {
             }
             if self.rings.swap(0, Ordering::AcqRel) == 0 {
                 assert!(!posters.is_empty(), "the worker sleeps for ever");
-                posters.drain(..).for_each(|poster| poster.join().unwrap());
+                for poster in posters.drain(..) {
+                    poster.join().unwrap();
+                }
                 assert!(self.rings.swap(0, Ordering::AcqRel) > 0, "nobody rings and the worker sleeps");
             }
             if is_used {
@@ -68,7 +71,9 @@ fn check(posters: usize, posts: usize) {
         };
         let mut threads = (0..posters).map(spawn).collect();
         place.work(posters * posts, &mut threads);
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
     });
 }
 

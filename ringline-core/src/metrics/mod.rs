@@ -166,6 +166,16 @@ macro_rules! metric_table {
                 "Child processes that had to be killed at the deadline of a shutdown.";
             signals: Counter = "ringline/signals",
                 "Signals that a handler was told of.";
+            jobs: Counter = "ringline/jobs",
+                "Jobs and names that were given to other threads.";
+            jobs_rejected: Counter = "ringline/jobs/rejected",
+                "Jobs and names that were not accepted.";
+            jobs_panicked: Counter = "ringline/jobs/panicked",
+                "Jobs that panicked.";
+            jobs_dropped: Counter = "ringline/jobs/dropped",
+                "Jobs that were cancelled or whose connection was over before the answer.";
+            jobs_active: Gauge = "ringline/jobs/active",
+                "Jobs and names that were accepted and not answered.";
         }
     };
 }

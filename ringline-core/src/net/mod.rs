@@ -4,21 +4,21 @@
 //! A listening socket is made once and shared by all workers; what is in here makes sockets and
 //! reads facts, and no data ever passes through it.
 
-mod addr;
+pub(crate) mod addr;
 mod admission;
 pub(crate) mod arrival;
 mod bind_error;
-mod connect_options;
+pub(crate) mod connect_options;
 mod datagram;
 mod listener;
-mod peer;
+pub(crate) mod peer;
 mod socket_file;
 mod socket_option;
-mod socket_options;
+pub(crate) mod socket_options;
 pub(crate) mod topology;
 mod udp;
 mod udp_options;
-mod unix_addr;
+pub(crate) mod unix_addr;
 mod unix_listener;
 
 pub use addr::Addr;

@@ -8,7 +8,9 @@ mod user_data;
 pub(crate) use user_data::{Kind, Tag, UserData};
 
 use crate::buf::{Lease, Outgoing, Parcel, Span};
-use crate::net::{Dial, Remote, Setting};
+use crate::net::connect_options::Dial;
+use crate::net::peer::Remote;
+use crate::net::socket_options::Setting;
 use std::os::fd::RawFd;
 
 /// A socket in a backend's own table of descriptors.

@@ -136,6 +136,12 @@ pub enum RunError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Jobs did not return in time. Their threads are left to themselves; everything else has ended.
+    #[error("{jobs} blocking jobs have not returned; give the shutdown more time or the jobs less to do")]
+    JobsLeft {
+        /// How many.
+        jobs: usize,
+    },
     /// A worker did not end in time: one of its callbacks does not return.
     #[error("worker {worker} has not ended; a callback of its handler blocks")]
     Stuck {

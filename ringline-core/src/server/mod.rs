@@ -16,6 +16,7 @@ use crate::backend::uring::{Capabilities, Setup};
 use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
+use crate::job::Pools;
 use crate::mail::Waker;
 use crate::metrics::ShardReader;
 use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions};
@@ -140,16 +141,16 @@ impl Server {
         self.check_signals(seats.len())?;
         let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
-        let wakes = wakes(seats.len())?;
-        let wakers = wakes.iter().map(|wake| Waker::Event(Arc::clone(wake))).collect();
-        let shared = Shared::new(wakers, &self.config);
+        let events = events(seats.len())?;
+        let wakers = events.iter().map(|event| Waker::Event(Arc::clone(event))).collect();
+        let common = Shared::new(wakers, self.pools()?, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();
         let mut starts = Vec::new();
         let mut spawned = Ok(());
-        for (seat, wake) in seats.into_iter().zip(wakes) {
-            let (shared, udp) = (shared.of(seat.worker), udp.take(seat.worker));
-            match self.spawn(seat, wake, shared, udp, &report, Arc::clone(&factory)) {
+        for (seat, wake) in seats.into_iter().zip(events) {
+            let (common, udp) = (common.of(seat.worker), udp.take(seat.worker));
+            match self.spawn(seat, wake, common, udp, &report, Arc::clone(&factory)) {
                 Ok((handle, start)) => {
                     handles.push(handle);
                     starts.push(start);
@@ -171,6 +172,7 @@ impl Server {
                 for handle in handles {
                     let _ = handle.thread.join();
                 }
+                common.pools.close();
                 return Err(error);
             }
         };
@@ -180,14 +182,14 @@ impl Server {
             let _ = start.send(others.map(|(_, teller)| teller.clone()).collect());
         }
         let addrs = self.listeners.iter().map(|listener| listener.local_addr().clone()).collect();
-        Ok(Running::new(handles, addrs, udp.addrs, ready, shared.mailbox, watch))
+        Ok(Running::new(handles, addrs, udp.addrs, ready, common, watch))
     }
 
     fn spawn<H, F>(
         &self,
         seat: Seat,
         wake: Arc<EventFd>,
-        shared: Shared<H::Message>,
+        common: Shared<H::Message>,
         udp: Vec<(KernelSocket, UdpOptions)>,
         report: &Sender<Report>,
         factory: Arc<F>,
@@ -206,7 +208,7 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
-            shared,
+            common,
             udp,
             wake: Arc::clone(&wake),
             report: report.clone(),
@@ -222,9 +224,16 @@ impl Server {
         Ok((Handle { thread, teller: Teller { wake, command }, finished, arrivals }, start))
     }
 
+    /// Threads for what blocks; they inherit the place of the worker that starts them, and are not to
+    /// stay there.
+    fn pools(&self) -> Result<Pools, LaunchError> {
+        let cpus = if self.config.pins() { Some(allowed_cpus()?) } else { None };
+        Ok(Pools::new(&self.config, cpus))
+    }
+
     /// Who sits where.
     fn seats(&self) -> Result<Vec<Seat>, LaunchError> {
-        let allowed = affinity::allowed_cpus().map_err(|source| LaunchError::Cpus { source })?;
+        let allowed = allowed_cpus()?;
         let root = Path::new(topology::CPU_ROOT);
         let workers =
             self.config.workers().unwrap_or_else(|| topology::physical_cores(&allowed, root).len().max(1));
@@ -250,13 +259,17 @@ impl Server {
     }
 }
 
+fn allowed_cpus() -> Result<Vec<usize>, LaunchError> {
+    affinity::allowed_cpus().map_err(|source| LaunchError::Cpus { source })
+}
+
 /// What wakes each worker.
-fn wakes(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
-    let wake = |worker| match EventFd::new() {
-        Ok(wake) => Ok(Arc::new(wake)),
+fn events(workers: usize) -> Result<Vec<Arc<EventFd>>, LaunchError> {
+    let event = |worker| match EventFd::new() {
+        Ok(event) => Ok(Arc::new(event)),
         Err(source) => Err(LaunchError::Thread { worker, source }),
     };
-    (0..workers).map(wake).collect()
+    (0..workers).map(event).collect()
 }
 
 /// Waits for every worker's report; the first error ends it.

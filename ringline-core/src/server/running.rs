@@ -3,10 +3,12 @@
 use super::signals::Teller;
 use super::{Command, Ready, RunError};
 use crate::backend::uring::Capabilities;
+use crate::job::Pools;
 use crate::mail::{Mailbox, PostError};
 use crate::metrics::Metrics;
 use crate::net::{Addr, ListenerId};
 use crate::signal::{Arrivals, ShutdownSignal, SignalWatch};
+use crate::worker::Shared;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, bounded};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -60,6 +62,7 @@ pub struct Running<M = ()> {
     mailbox: Mailbox<M>,
     /// Gives the signals back when it is dropped, after the workers have ended.
     _watch: Option<SignalWatch>,
+    pools: Pools,
 }
 
 impl<M> Running<M> {
@@ -68,13 +71,15 @@ impl<M> Running<M> {
         listen_addrs: Vec<Addr>,
         udp_addrs: Vec<SocketAddr>,
         ready: Vec<Ready>,
-        mailbox: Mailbox<M>,
+        common: Shared<M>,
         watch: Option<SignalWatch>,
     ) -> Self {
+        let Shared { mailbox, pools, .. } = common;
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
-        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox, _watch: watch }
+        let _watch = watch;
+        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox, _watch, pools }
     }
 
     /// The IP addresses the server listens on, in the order in which they were added. Port 0 has
@@ -191,7 +196,9 @@ impl<M> Running<M> {
     pub fn join(mut self) -> Result<(), RunError> {
         let handles = std::mem::take(&mut self.handles);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, None));
-        first_error(ends)
+        let ended = first_error(ends);
+        let jobs = self.end_jobs(Instant::now());
+        ended.and(jobs)
     }
 
     fn tell_all(&self, command: Command) {
@@ -210,7 +217,18 @@ impl<M> Running<M> {
         }
         let until = Some(deadline + GRACE);
         let ends = handles.into_iter().enumerate().map(|(worker, handle)| handle.join(worker, until));
-        first_error(ends)
+        let ended = first_error(ends);
+        let jobs = self.end_jobs(deadline);
+        ended.and(jobs)
+    }
+
+    /// Ends the threads for what blocks, but for those whose job does not return by then.
+    fn end_jobs(&self, deadline: Instant) -> Result<(), RunError> {
+        self.pools.close();
+        match self.pools.wait(deadline) {
+            0 => Ok(()),
+            jobs => Err(RunError::JobsLeft { jobs }),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) struct Plan<M> {
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
-    pub(super) shared: Shared<M>,
+    pub(super) common: Shared<M>,
     pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) wake: Arc<EventFd>,
     pub(super) report: Sender<Report>,
@@ -60,7 +60,9 @@ impl<M: Send + 'static> Plan<M> {
         let Ok(others) = started.recv() else { return Ok(()) };
         running.io.others = Others::new(move |within| {
             let deadline = Instant::now() + within;
-            others.iter().for_each(|other| other.tell(Command::ShutDown { deadline }));
+            for other in &others {
+                other.tell(Command::ShutDown { deadline });
+            }
         });
         serve(&mut running, &commands, &arrivals, worker)
     }
@@ -85,7 +87,7 @@ impl<M: Send + 'static> Plan<M> {
             self.seat,
             shard,
             self.accepts(),
-            self.shared.of(worker),
+            self.common.of(worker),
         )
         .map_err(|source| LaunchError::Memory { worker, source })?;
         for (socket, options) in self.udp.drain(..) {

@@ -37,10 +37,19 @@ pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
 ///
 /// `InvalidInput` when the CPU does not exist, is offline, or lies outside the process's cpuset.
 pub(crate) fn pin_current_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= CPUS_MAX {
+    allow_current_thread(&[cpu])
+}
+
+/// Lets the calling thread run on these CPUs, which undoes a pinning that it was born with.
+///
+/// # Errors
+///
+/// `InvalidInput` when none of the CPUs exists, is online, and lies inside the process's cpuset.
+pub(crate) fn allow_current_thread(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= CPUS_MAX) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mask = mask_of(cpu);
+    let mask = mask_of(cpus);
     // SAFETY: `mask` is a live buffer of exactly the given size, aligned like the words that
     // `cpu_set_t` is made of; the call only reads it.
     let status = unsafe { libc::sched_setaffinity(0, size_of_val(mask.as_slice()), mask.as_ptr().cast()) };
@@ -53,10 +62,13 @@ fn cpus_of(mask: &[Word]) -> Vec<usize> {
     bits.filter(|bit| mask[bit / WORD_BITS] >> (bit % WORD_BITS) & 1 == 1).collect()
 }
 
-/// The shortest mask, but not shorter than `cpu_set_t`, with the bit of `cpu` alone.
-fn mask_of(cpu: usize) -> Vec<Word> {
-    let mut mask = vec![0; FIRST_MASK_WORDS.max(cpu / WORD_BITS + 1)];
-    mask[cpu / WORD_BITS] = 1 << (cpu % WORD_BITS);
+/// The shortest mask, but not shorter than `cpu_set_t`, with the bits of `cpus` alone.
+fn mask_of(cpus: &[usize]) -> Vec<Word> {
+    let highest = cpus.iter().max().copied().unwrap_or(0);
+    let mut mask = vec![0; FIRST_MASK_WORDS.max(highest / WORD_BITS + 1)];
+    for cpu in cpus {
+        mask[cpu / WORD_BITS] |= 1 << (cpu % WORD_BITS);
+    }
     mask
 }
 
@@ -110,7 +122,7 @@ mod tests {
     #[test]
     fn masks_reach_beyond_1024_cpus() {
         for cpu in [0, 63, 64, 1023, 1024, 4095] {
-            let mask = mask_of(cpu);
+            let mask = mask_of(&[cpu]);
             assert!(mask.len() >= FIRST_MASK_WORDS);
             assert_eq!(cpus_of(&mask), [cpu]);
         }

@@ -106,6 +106,7 @@ mod tests {
     use std::process::Command;
     use std::time::{Duration, Instant};
 
+    #[expect(clippy::zombie_processes, reason = "each test collects it")]
     fn start(script: &str) -> Process {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         Process::open(child.id()).unwrap()

@@ -4,7 +4,8 @@
 //! operation left in the same storage is never taken for part of it.
 #![allow(unsafe_code)]
 
-use crate::net::{Addr, UnixAddr};
+use crate::net::addr::Addr;
+use crate::net::unix_addr::UnixAddr;
 use std::mem::offset_of;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::{ptr, slice};

@@ -46,6 +46,7 @@ mod datagrams;
 mod dialing;
 mod loopback;
 mod posting;
+mod working;
 
 pub use crate::backend::sim::{Fault, Faults};
 pub use children::SimulatedChild;
@@ -57,6 +58,7 @@ use crate::backend::uring::{RingError, Setup, Uring};
 use crate::config::Config;
 use crate::ctx::{Ctx, Seat};
 use crate::handler::EventHandler;
+use crate::job::Pools;
 use crate::mail::{Mailbox, Waker};
 use crate::metrics::{self, Metrics, Snapshot};
 use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixListenOptions};
@@ -118,6 +120,7 @@ pub struct World<H: EventHandler> {
     kernel: Kernel<H>,
     mailbox: Mailbox<H::Message>,
     udp_peers: UdpPeers,
+    pools: Pools,
     metrics: Metrics,
     turns: u64,
     is_unix: bool,
@@ -152,16 +155,18 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_unix, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let shared = Shared::new(vec![Waker::noted()], config);
-        let mailbox = shared.mailbox.clone();
+        let pools = Pools::for_test(config, true);
+        let common = Shared::new(vec![Waker::noted()], pools.clone(), config);
+        let mailbox = common.mailbox.clone();
         let company = backend.company();
-        let mut worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)
+        let mut worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)
             .expect("memory for one worker");
         worker.io.children.simulate(company);
         let mut world = Self {
             kernel: Kernel::Simulated { worker: Box::new(worker), peers: Vec::new() },
             mailbox,
             udp_peers: UdpPeers::default(),
+            pools,
             metrics,
             turns: 0,
             is_unix,
@@ -211,8 +216,9 @@ impl<H: EventHandler> World<H> {
 
     fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
         let wake = Arc::new(EventFd::new()?);
-        let shared = Shared::new(vec![Waker::Event(Arc::clone(&wake))], config);
-        let mailbox = shared.mailbox.clone();
+        let pools = Pools::for_test(config, false);
+        let common = Shared::new(vec![Waker::Event(Arc::clone(&wake))], pools.clone(), config);
+        let mailbox = common.mailbox.clone();
         let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let listener = if is_unix {
@@ -226,10 +232,10 @@ impl<H: EventHandler> World<H> {
         let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_unix, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
-        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, shared)?;
+        let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;
         let kernel = Kernel::Real { worker: Box::new(worker), peers };
         let udp_peers = UdpPeers::default();
-        let mut world = Self { kernel, mailbox, udp_peers, metrics, turns: 0, is_unix };
+        let mut world = Self { kernel, mailbox, pools, udp_peers, metrics, turns: 0, is_unix };
         world.start();
         Ok(world)
     }
@@ -254,7 +260,10 @@ impl<H: EventHandler> World<H> {
             }
             let over = match &mut self.kernel {
                 Kernel::Simulated { worker, .. } => {
-                    worker.backend.is_idle() && worker.is_waiting() && !worker.has_mail()
+                    worker.backend.is_idle()
+                        && worker.is_waiting()
+                        && !worker.has_mail()
+                        && !self.pools.has_runnable()
                 }
                 Kernel::Real { .. } => Instant::now() > until,
             };
@@ -475,6 +484,7 @@ impl<H: EventHandler> World<H> {
         let ended = self.run_until(|world| world.is_done());
         assert!(ended, "the worker does not end");
         self.audit();
+        self.pools.close();
         match self.kernel {
             Kernel::Simulated { worker, .. } => worker.into_handler(),
             Kernel::Real { worker, .. } => worker.into_handler(),
@@ -501,6 +511,7 @@ impl<H: EventHandler> World<H> {
 
     fn turn_for(&mut self, at_most: Option<Duration>) {
         self.turns += 1;
+        self.run_jobs();
         self.ring();
         let real = at_most.map_or(REAL_WAIT, |at_most| at_most.min(REAL_WAIT));
         let turned = match &mut self.kernel {

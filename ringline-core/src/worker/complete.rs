@@ -158,6 +158,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(mut conn) = self.io.remove(id) else { return };
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();
+        if self.desk.jobs.any_tied() {
+            self.drop_jobs_of(id);
+        }
         let unsent = conn.outbox.take_failure(reason);
         if conn.was_open {
             self.count_closed(reason);

@@ -12,9 +12,11 @@ use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
+use crate::job::{JobFailed, JobKey, ResolveError};
 use crate::net::{Datagram, OptionRefused, Peer};
 use crate::signal::Signal;
 use crate::udp::{UdpClosed, UdpError, UdpId};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
@@ -133,6 +135,23 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     pub(super) fn message_handler(&mut self, message: H::Message) {
         self.call(|handler, cx| handler.on_message(cx, message));
+    }
+
+    pub(super) fn job_handler(&mut self, key: JobKey, result: Result<H::Message, JobFailed>) {
+        self.call(|handler, cx| handler.on_job(cx, key, result));
+    }
+
+    pub(super) fn conn_job_handler(
+        &mut self,
+        id: ConnId,
+        key: JobKey,
+        result: Result<H::Message, JobFailed>,
+    ) {
+        self.call_conn(id, |handler, cx, conn| handler.on_conn_job(cx, id, conn, key, result));
+    }
+
+    pub(super) fn resolved_handler(&mut self, key: JobKey, result: Result<Vec<SocketAddr>, ResolveError>) {
+        self.call(|handler, cx| handler.on_resolved(cx, key, result));
     }
 
     pub(super) fn shutdown_handler(&mut self, deadline: Instant) {

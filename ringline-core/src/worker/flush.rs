@@ -5,6 +5,7 @@ use crate::backend::{Backend, Full};
 use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, PhaseEvent, WriteEnd};
 use crate::ctx;
 use crate::handler::EventHandler;
+use crate::net::Setting;
 use crate::op::{Fd, Kind, Op, UserData};
 use std::time::Duration;
 
@@ -269,6 +270,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Err(OutOfRoom)
             }
         }
+    }
+
+    /// Has an option set; it comes back if there is no room.
+    #[cold]
+    pub(super) fn push_option(&mut self, id: ConnId, setting: Box<Setting>) -> Result<(), Box<Setting>> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        let op = Op::SetOption { fd: conn.fd, setting };
+        let user_data = UserData::new(Kind::SetOption, id.generation, id.row);
+        if let Err(Full(Op::SetOption { setting, .. })) = self.backend.push(user_data, op, &self.io.stage) {
+            return Err(setting);
+        }
+        conn.ops.set_option = true;
+        Ok(())
     }
 
     fn cancel_connect(&mut self, id: ConnId) -> Result<(), OutOfRoom> {

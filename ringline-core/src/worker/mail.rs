@@ -14,8 +14,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// How the worker may wait once it has said that it sleeps: not at all if there is something for it.
     #[cold]
     pub(super) fn sleep(&mut self, wait: Wait) -> Wait {
-        let Self { sleeper, letters, .. } = self;
-        if wait != Wait::No && sleeper.falls_asleep(|| letters.len() == 0) { wait } else { Wait::No }
+        let Self { sleeper, letters, desk, .. } = self;
+        let mut has_nothing = || letters.len() == 0 && !desk.jobs.has_answers();
+        if wait != Wait::No && sleeper.falls_asleep(&mut has_nothing) { wait } else { Wait::No }
     }
 
     /// Somebody has signalled from outside.
@@ -33,6 +34,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if self.sleeper.wakes_up() {
             self.io.shard.mailbox_wakeups.increment();
         }
+        self.deliver_answers();
         self.deliver_messages(MESSAGES_PER_TURN);
         self.io.shard.mailbox_full.add(self.letters.refused());
     }
@@ -58,6 +60,6 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// The same, without forgetting it, or whether something waits that needs no ring.
     pub(crate) fn has_mail(&mut self) -> bool {
-        self.sleeper.bell().is_noted() || self.letters.len() > 0
+        self.sleeper.bell().is_noted() || self.letters.len() > 0 || self.desk.jobs.has_answers()
     }
 }

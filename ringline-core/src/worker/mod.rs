@@ -13,6 +13,7 @@ mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
+mod jobs;
 mod mail;
 mod shared;
 mod shutdown;
@@ -27,6 +28,7 @@ use crate::config::{Config, PanicPolicy};
 use crate::conn::{ConnId, Fired, Inbox, TimerKey};
 use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
+use crate::job::Jobs;
 use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
@@ -71,10 +73,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         seat: Seat,
         shard: ShardHandle,
         listeners: Vec<AcceptFrom>,
-        shared: Shared<H::Message>,
+        common: Shared<H::Message>,
     ) -> io::Result<Self> {
         let mut io = Io::new(config, seat, shard)?;
-        let Shared { balance, mailbox } = shared;
+        let Shared { balance, mailbox, pools } = common;
+        let bell = Arc::clone(mailbox.bell(seat.worker));
         io.tickets = balance.tickets();
         io.clock.turn(backend.time_ms());
         io.udp.set_maker(backend.udp_maker());
@@ -83,9 +86,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             backend,
             users: Vec::new(),
             inboxes: Vec::new(),
-            sleeper: Sleeper::new(Arc::clone(mailbox.bell(seat.worker))),
+            sleeper: Sleeper::new(Arc::clone(&bell)),
             letters: Letters::new(mailbox.clone(), seat.worker),
-            desk: Desk::new(mailbox),
+            desk: Desk::new(mailbox, Jobs::new(pools, bell, seat.worker)),
             io,
             acceptor: Acceptor::new(listeners, config.accept_batch(), balance),
             shutdown: Shutdown::default(),

@@ -35,6 +35,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.shutdown_handler(deadline);
         self.close_all_udp();
         self.end_children();
+        self.desk.jobs.cancel_waiting();
         for row in 0..self.io.conns.height() {
             if let Some(id) = self.io.conns.at(row) {
                 self.io.close(id, CloseReason::Shutdown);
@@ -49,6 +50,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             && self.acceptor.is_at_rest()
             && self.io.udp.live() == 0
             && self.io.children.is_at_rest()
+            && self.desk.jobs.in_flight() == 0
     }
 
     /// Whether a panic wants the worker to stop.
@@ -73,6 +75,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         assert_eq!(self.io.pool.lent(), 0, "every block, parcel and receive buffer is home");
         assert!(self.users.iter().all(Option::is_none), "every state went back to the handler");
         assert!(self.inboxes.iter().all(Inbox::is_empty), "no unread byte is left");
+        assert_eq!(self.desk.jobs.in_flight(), 0, "every job was answered");
         assert!(self.io.due.is_empty(), "nothing is due");
         assert_eq!(self.io.udp.in_flight(), 0, "every datagram that the kernel was given is home");
         assert!(self.io.children.restless.is_empty(), "no child waits for anything");
@@ -97,6 +100,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
         }
         self.kill_children();
+        self.desk.jobs.cancel_all();
     }
 
     /// The handler has asked for the end.

@@ -1,12 +1,12 @@
 //! Options of open connections on their way to the kernel.
 
 use super::Worker;
-use crate::backend::{Backend, Full};
+use crate::backend::Backend;
 use crate::conn::ConnId;
 use crate::conn::tuning::Step;
 use crate::handler::EventHandler;
-use crate::net::OptionRefused;
-use crate::op::{Kind, Op, Outcome, Tag, UserData};
+use crate::net::{OptionRefused, Setting};
+use crate::op::{Outcome, Tag};
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Goes on with the options of a connection, if there are any.
@@ -29,24 +29,23 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     }
                     return;
                 }
-                Step::Tell(result) => self.options_handler(id, result),
+                Step::Tell(result) => self.tell_options(id, result),
                 Step::Set(setting) => {
-                    let op = Op::SetOption { fd: conn.fd, setting };
-                    let user_data = UserData::new(Kind::SetOption, id.generation, id.row);
-                    match self.backend.push(user_data, op, &self.io.stage) {
-                        Ok(()) => conn.ops.set_option = true,
-                        Err(Full(op)) => {
-                            if let Op::SetOption { setting, .. } = op {
-                                tuning.put_back(setting);
-                            }
-                            self.io.shard.submissions_full.increment();
-                            self.io.note(id);
-                        }
+                    if let Err(setting) = self.push_option(id, setting) {
+                        self.option_did_not_fit(id, *setting);
                     }
                     return;
                 }
             }
         }
+    }
+
+    fn option_did_not_fit(&mut self, id: ConnId, setting: Setting) {
+        if let Some(tuning) = self.io.conns.get_mut(id).and_then(|conn| conn.tuning.as_mut()) {
+            tuning.put_back(setting);
+        }
+        self.io.shard.submissions_full.increment();
+        self.io.note(id);
     }
 
     /// An option was set or refused.
@@ -68,8 +67,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     fn option_refused(&mut self, id: ConnId, refused: OptionRefused) {
         self.io.shard.options_refused.increment();
-        if self.io.conns.get(id).is_some_and(|conn| conn.phase.is_active()) {
-            self.options_handler(id, Err(refused));
+        self.tell_options(id, Err(refused));
+    }
+
+    /// A connection whose end has begun hears of nothing but its sends and its end.
+    fn tell_options(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
+        if self.io.is_open(id) {
+            self.options_handler(id, result);
         }
     }
 }

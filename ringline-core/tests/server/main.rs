@@ -4,15 +4,18 @@
 //! process.
 
 mod admitting;
+mod adopting;
 mod children;
 mod clients;
 mod connecting;
+mod mailing;
 mod rogue;
 mod serving;
 mod signals;
 mod starting;
 mod stopping;
 mod unix;
+mod working;
 
 use ringline_core::net::Addr;
 use ringline_core::{

@@ -1,16 +1,20 @@
 //! A handler that does anything it may at any time, and checks every promise made to it.
 
+use crate::children::Offspring;
 use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
+use crate::errands::Errands;
 use crate::limits::{Choice, Had};
 use crate::options::{self, Tuned};
 use crate::sending::Script;
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof, EventHandler, NotConnected,
-    OptionRefused, Peer, SendError, SendFailure, Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
+    Admit, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof,
+    EventHandler, JobFailed, JobKey, NotConnected, OptionRefused, Peer, ResolveError, SendError, SendFailure,
+    Sent, Tick, TimerId, TimerKey, UdpClosed, UdpError, UdpId,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -55,27 +59,27 @@ pub(crate) struct Account {
     timers: Vec<(TimerKey, TimerId)>,
     pub(crate) asked_to_close: bool,
     pub(crate) write_ended: bool,
-    had: Had,
+    pub(crate) had: Had,
     pub(crate) tuning: Tuned,
     pub(crate) reason: Option<CloseReason>,
 }
 
 /// The state of a connection: whose it is, once that is known.
-type Badge = Rc<Cell<Option<ConnId>>>;
+pub(crate) type Badge = Rc<Cell<Option<ConnId>>>;
 
 /// The handler.
 #[derive(Debug)]
 pub(crate) struct Chaos {
     pub(crate) dice: Dice,
     /// The deadlines that a connection begins with.
-    choice: Choice,
+    pub(crate) choice: Choice,
     /// Per mille: how often a callback panics.
     panics: u64,
     pub(crate) accounts: BTreeMap<ConnId, Account>,
     /// Connections that are over.
     pub(crate) closed: Vec<Account>,
     /// Ids of all times.
-    ids: Vec<ConnId>,
+    pub(crate) ids: Vec<ConnId>,
     armed: BTreeMap<TimerKey, Duration>,
     next_key: u64,
     pub(crate) ticks: u64,
@@ -90,6 +94,8 @@ pub(crate) struct Chaos {
     pub(crate) is_unix: bool,
     started: Option<Instant>,
     pub(crate) udp: Desk,
+    pub(crate) errands: Errands,
+    pub(crate) offspring: Offspring,
 }
 
 impl Chaos {
@@ -114,6 +120,8 @@ impl Chaos {
             is_unix: false,
             started: None,
             udp: Desk::default(),
+            errands: Errands::default(),
+            offspring: Offspring::default(),
         }
     }
 
@@ -137,10 +145,7 @@ impl Chaos {
             Ok(id) => {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
-                let mut account = Account::default();
-                account.had.add(&self.choice);
-                assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
-                self.ids.push(id);
+                self.note_own(id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
                 self.connects += 1;
             }
@@ -215,7 +220,7 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(43) {
+            match self.dice.below(48) {
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -242,6 +247,9 @@ impl Chaos {
                 40 => self.set_deadlines(cx, id),
                 41 if self.dice.chance(500) => self.set_socket_options(cx, id),
                 41 => self.udp.meddle(&mut self.dice, cx),
+                42..45 => self.run_errand(cx, id),
+                45 => self.breed(cx),
+                46 if self.dice.chance(250) => self.adopt(cx),
                 _ => {
                     let is_there = self.accounts.get(&id).is_some_and(|account| !account.is_over);
                     assert_eq!(cx.pending_bytes(id).is_some(), is_there);
@@ -293,7 +301,7 @@ impl Chaos {
 
 impl EventHandler for Chaos {
     type Conn = Badge;
-    type Message = ();
+    type Message = u64;
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         self.started = Some(cx.now());
@@ -404,6 +412,7 @@ impl EventHandler for Chaos {
         result: Result<(), OptionRefused>,
     ) {
         assert_eq!(Some(id), conn.get());
+        assert!(cx.is_open(id), "no answer once the end has begun");
         self.options_set(id, result);
         self.meddle(cx, Some(id));
     }
@@ -437,10 +446,46 @@ impl EventHandler for Chaos {
             self.armed.remove(&key);
             assert!(!cx.cancel_timer(timer), "timers end with their connection");
         }
+        self.errands.forget(id);
         assert!(!cx.is_open(id));
         account.reason = Some(reason);
         self.closed.push(account);
         self.meddle(cx, Some(id));
+    }
+
+    fn on_message(&mut self, cx: &mut Ctx<'_, Self>, message: u64) {
+        self.take_message(message);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_job(&mut self, cx: &mut Ctx<'_, Self>, key: JobKey, result: Result<u64, JobFailed>) {
+        self.take_answer(None, key, result);
+        let id = self.any_id();
+        self.meddle(cx, id);
+    }
+
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Badge,
+        key: JobKey,
+        result: Result<u64, JobFailed>,
+    ) {
+        assert_eq!(Some(id), conn.get());
+        assert!(cx.is_open(id), "the jobs of a connection end with it");
+        self.take_answer(Some(id), key, result);
+        self.meddle(cx, Some(id));
+    }
+
+    fn on_resolved(
+        &mut self,
+        _: &mut Ctx<'_, Self>,
+        key: JobKey,
+        result: Result<Vec<SocketAddr>, ResolveError>,
+    ) {
+        self.take_names(key, result);
     }
 
     fn on_tick(&mut self, cx: &mut Ctx<'_, Self>, _: Tick) {
@@ -468,8 +513,14 @@ impl EventHandler for Chaos {
 
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
         self.udp.end();
+        self.is_ending = true;
         let id = self.any_id();
         self.meddle(cx, id);
-        self.is_ending = true;
+    }
+
+    fn on_child(&mut self, cx: &mut Ctx<'_, Self>, child: ChildId, key: ChildKey, _: ChildExit) {
+        self.child_ended(cx, child, key);
+        let id = self.any_id();
+        self.meddle(cx, id);
     }
 }

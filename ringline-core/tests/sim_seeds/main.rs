@@ -4,8 +4,10 @@
 //! `RINGLINE_SEEDS` is how many seeds to run and `RINGLINE_FIRST_SEED` where to begin.
 
 mod chaos;
+mod children;
 mod datagrams;
 mod dice;
+mod errands;
 mod limits;
 mod options;
 mod run;

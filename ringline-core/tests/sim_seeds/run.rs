@@ -1,8 +1,10 @@
 //! One seed: peers that talk, stop, end and reset, and the audit at the end.
 
 use crate::chaos::{Account, Chaos, upstream};
+use crate::children::{CHILDREN_MAX, Cast};
 use crate::datagrams::Crowd;
 use crate::dice::{self, Dice};
+use crate::errands;
 use crate::limits::{self, Choice, KINDS};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
 use ringline_core::{CloseReason, Config, Deadlines};
@@ -29,6 +31,11 @@ pub(crate) struct Totals {
     kinds: [AtomicU64; 5],
     /// Datagrams that were shown, sent, not sent, turned away, and dropped by the kernel.
     datagrams: [AtomicU64; 5],
+    /// Messages that were delivered and that found no room, and jobs that were accepted, rejected,
+    /// dropped and that panicked.
+    errands: [AtomicU64; 6],
+    /// Children that ended, that were let go, that the deadline of a shutdown ended; sockets that were adopted.
+    children: [AtomicU64; 4],
 }
 
 impl Default for Totals {
@@ -44,6 +51,8 @@ impl Default for Totals {
             turned_away: Default::default(),
             kinds: Default::default(),
             datagrams: Default::default(),
+            errands: Default::default(),
+            children: Default::default(),
         }
     }
 }
@@ -65,6 +74,12 @@ impl Totals {
         }
         for (kind, count) in self.kinds.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nothing was sent in way {kind}");
+        }
+        for (errand, count) in self.errands.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "errand {errand} was never run");
+        }
+        for (kind, count) in self.children.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "nothing happened to children in way {kind}");
         }
     }
 }
@@ -144,6 +159,7 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: 
         .zero_copy_threshold(1 + dice.length())
         .forward_hold_bytes(dice.below(20_000))
         .accept_batch(1 + dice.below(8) as u32)
+        .children_per_worker(CHILDREN_MAX)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
         .linger(linger)
@@ -152,6 +168,11 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: 
     let per_address = dice.chance(300).then(|| 1 + dice.below(max.unwrap_or(5)) as u32);
     let policy = policy.connections_max(max).connections_per_address(per_address);
     let interval = dice.chance(300).then(|| Duration::from_millis(1 + dice.below(50) as u64));
+    let policy = policy
+        .mailbox_messages(1 + dice.below(20))
+        .blocking_threads(1 + dice.below(3))
+        .blocking_queue(1 + dice.below(5))
+        .resolve_queue(1 + dice.below(3));
     policy.tick_interval(interval).build().expect("a valid configuration")
 }
 
@@ -167,15 +188,18 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     chaos.is_unix = seed % 4 == 3;
     let make = if chaos.is_unix { World::simulated_unix } else { World::simulated };
     let mut world = make(&config, seed, Faults::random(seed), chaos);
+    world.set_name(errands::NAME, Ok(errands::ips()));
     if traced {
         world.enable_trace();
     }
     let mut clients = Vec::new();
     let mut crowd = Crowd::default();
+    let mut cast = Cast::default();
     let steps = 60 + dice.below(200);
     for _ in 0..steps {
         step(&mut world, &mut clients, &mut dice, seed);
         crowd.step(&mut world, &mut dice);
+        cast.step(&mut world, &mut dice);
         world.sleep(Duration::from_millis(1 + dice.below(4) as u64));
     }
     finish(&mut world, &mut clients, &mut dice);
@@ -208,6 +232,19 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
         add(total, count);
     }
     world.handler().udp.judge(&metrics);
+    let errands = [
+        metrics.mailbox_messages,
+        metrics.mailbox_full,
+        metrics.jobs,
+        metrics.jobs_rejected,
+        metrics.jobs_dropped,
+        metrics.jobs_panicked,
+    ];
+    for (count, total) in errands.into_iter().zip(&totals.errands) {
+        add(total, count);
+    }
+    add(&totals.children[2], metrics.children_killed);
+    add(&totals.children[3], metrics.connections_adopted);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
     let handler = world.finish();
     if traced {
@@ -229,6 +266,7 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
     if dice.chance(30) {
         world.act(Chaos::accept_again);
     }
+    meddle_with_errands(world, dice);
     for client in clients.iter_mut().filter(|client| !client.is_gone) {
         match dice.below(100) {
             0..40 => write(world, client, dice),
@@ -248,6 +286,23 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
             }
             _ => {}
         }
+    }
+}
+
+/// Posts from outside, and decides when jobs begin.
+fn meddle_with_errands(world: &mut World<Chaos>, dice: &mut Dice) {
+    match dice.below(40) {
+        0..4 => {
+            for _ in 0..=dice.below(3) {
+                let number = world.act(|chaos, _| chaos.errands.number());
+                let answer = world.post(number);
+                world.act(|chaos, _| chaos.errands.posted(answer));
+            }
+        }
+        4 => world.hold_jobs(),
+        5 | 6 => _ = world.run_job(),
+        7 => world.release_jobs(),
+        _ => {}
     }
 }
 
@@ -340,7 +395,11 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
 }
 
 fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool, totals: &Totals) {
+    handler.errands.check_finished();
     assert!(handler.accounts.is_empty(), "every connection was closed: {:?}", handler.accounts);
+    handler.check_children();
+    add(&totals.children[0], handler.offspring.ended);
+    add(&totals.children[1], handler.offspring.detached);
     let by_number: HashMap<u64, (&Client, bool)> =
         clients.iter().zip(broken).map(|(client, broken)| (client.number, (client, *broken))).collect();
     add(&totals.connections, handler.closed.len() as u64);

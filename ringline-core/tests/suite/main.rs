@@ -8,8 +8,10 @@
 //! `RINGLINE_SUITE_SEED=7 cargo test --test suite name_of_the_test` runs one seed alone.
 
 mod accepting;
+mod adopting;
 mod audit;
 mod chains;
+mod children;
 mod connecting;
 mod datagrams;
 mod deadlines;
@@ -18,8 +20,10 @@ mod echo;
 mod ending;
 mod forwarding;
 mod guards;
+mod jobs;
 mod limits;
 mod mail;
+mod names;
 mod options;
 mod panics;
 mod probe;

@@ -11,12 +11,15 @@ use super::{Cx, Kernel};
 use bytes::Bytes;
 use ringline_core::net::Addr;
 use ringline_core::{
-    Accepted, Admit, Chain, CloseReason, ConnId, ConnectError, ConnectOptions, Consumed, Eof, EventHandler,
-    NotConnected, OptionRefused, Parts, Peer, Rejected, SendError, Sent, Tick, TimerId, TimerKey,
+    Accepted, Admit, AdoptError, Chain, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError,
+    ConnectOptions, Consumed, Eof, EventHandler, JobFailed, JobKey, NotAdopted, NotConnected, OptionRefused,
+    Parts, Peer, Rejected, ResolveError, SendError, Sent, Tick, TimerId, TimerKey,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,10 @@ pub(crate) enum Event {
     Shutdown,
     Message(u64),
     Options(ConnId, Result<(), OptionRefused>),
+    /// Its key, and what it returned.
+    Job(u64, Option<u64>),
+    ConnJob(ConnId, u64, Option<u64>),
+    Resolved(u64),
 }
 
 impl Event {
@@ -49,8 +56,14 @@ impl Event {
             | Self::Eof(id, _)
             | Self::ConnTimer(id, _)
             | Self::Close(id, _)
-            | Self::Options(id, _) => Some(id),
-            Self::Timer(_) | Self::Tick | Self::Shutdown | Self::Message(_) => None,
+            | Self::Options(id, _)
+            | Self::ConnJob(id, ..) => Some(id),
+            Self::Timer(_)
+            | Self::Tick
+            | Self::Shutdown
+            | Self::Message(_)
+            | Self::Job(..)
+            | Self::Resolved(_) => None,
         }
     }
 }
@@ -97,6 +110,7 @@ pub(crate) struct Hooks {
     pub(crate) on_shutdown: fn(&mut Probe, &mut Cx<'_>),
     pub(crate) on_close: fn(&mut Probe, &mut Cx<'_>, ConnId, CloseReason),
     pub(crate) on_message: fn(&mut Probe, &mut Cx<'_>, u64),
+    pub(crate) on_job: fn(&mut Probe, &mut Cx<'_>, u64),
 }
 
 impl Hooks {
@@ -118,6 +132,7 @@ impl Hooks {
         on_shutdown: |_, _| {},
         on_close: |_, _, _, _| {},
         on_message: |_, _, _| {},
+        on_job: |_, _, _| {},
     };
 
     /// Sends back what it reads.
@@ -131,7 +146,7 @@ impl Hooks {
 }
 
 /// The state of a connection, which knows whose it is and whether it still exists.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct State {
     /// Not known before a connection of our own is asked for.
     id: Rc<Cell<Option<ConnId>>>,
@@ -171,6 +186,12 @@ pub(crate) struct Probe {
     pub(crate) addr: Option<Addr>,
     pub(crate) timers: Vec<TimerId>,
     pub(crate) times: Vec<Instant>,
+    /// Why jobs had no result, and what names came to.
+    pub(crate) failed: Vec<JobFailed>,
+    pub(crate) names: Vec<Result<Vec<SocketAddr>, ResolveError>>,
+    pub(crate) socket: Option<OwnedFd>,
+    /// The ends of all children.
+    pub(crate) ends: Vec<(ChildId, u64, ChildExit)>,
 }
 
 impl Probe {
@@ -198,6 +219,10 @@ impl Probe {
             target: None,
             timers: Vec::new(),
             times: Vec::new(),
+            failed: Vec::new(),
+            names: Vec::new(),
+            socket: None,
+            ends: Vec::new(),
         }
     }
 
@@ -255,6 +280,38 @@ impl Probe {
                     self.audit.complain("connect gave another state back".to_owned());
                 }
                 Err(error)
+            }
+        }
+    }
+
+    /// A state for a connection whose id is not known yet.
+    pub(crate) fn new_state(&self) -> State {
+        State { id: Rc::new(Cell::new(None)), _alive: Rc::clone(&self.states) }
+    }
+
+    /// A connection with such a state has been asked for.
+    pub(crate) fn own(&mut self, id: ConnId, state: &State) {
+        state.id.set(Some(id));
+        self.audit.dialing(id);
+    }
+
+    /// Adopts a socket, or gives it back with the reason.
+    pub(crate) fn adopt(
+        &mut self,
+        cx: &mut Cx<'_>,
+        socket: OwnedFd,
+    ) -> Result<ConnId, (AdoptError, OwnedFd)> {
+        let state = self.new_state();
+        match cx.adopt(socket, state.clone()) {
+            Ok(id) => {
+                self.own(id, &state);
+                Ok(id)
+            }
+            Err(NotAdopted { error, socket, state: back }) => {
+                if !Rc::ptr_eq(&back.id, &state.id) {
+                    self.audit.complain("adopt gave another state back".to_owned());
+                }
+                Err((error, socket))
             }
         }
     }
@@ -492,8 +549,38 @@ impl EventHandler for Probe {
         self.note(Event::Options(id, result), Some(conn));
     }
 
+    fn on_job(&mut self, cx: &mut Cx<'_>, key: JobKey, result: Result<u64, JobFailed>) {
+        self.note(Event::Job(key.0, result.as_ref().ok().copied()), None);
+        self.failed.extend(result.err());
+        (self.hooks.on_job)(self, cx, key.0);
+    }
+
+    fn on_conn_job(
+        &mut self,
+        cx: &mut Cx<'_>,
+        id: ConnId,
+        conn: &mut State,
+        key: JobKey,
+        result: Result<u64, JobFailed>,
+    ) {
+        self.note(Event::ConnJob(id, key.0, result.as_ref().ok().copied()), Some(conn));
+        if !cx.is_open(id) {
+            self.audit.complain(format!("{id}: on_conn_job for a connection that is not open"));
+        }
+        self.failed.extend(result.err());
+    }
+
+    fn on_resolved(&mut self, _: &mut Cx<'_>, key: JobKey, result: Result<Vec<SocketAddr>, ResolveError>) {
+        self.note(Event::Resolved(key.0), None);
+        self.names.push(result);
+    }
+
     fn on_shutdown(&mut self, cx: &mut Cx<'_>, _: Instant) {
         self.note(Event::Shutdown, None);
         (self.hooks.on_shutdown)(self, cx);
+    }
+
+    fn on_child(&mut self, _: &mut Cx<'_>, child: ChildId, key: ChildKey, exit: ChildExit) {
+        self.ends.push((child, key.0, exit));
     }
 }

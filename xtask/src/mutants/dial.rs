@@ -16,8 +16,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A panic in a callback loses the states of the connections that it has asked for.",
         rules: "P62",
         file: "worker/dispatch.rs",
-        from: "Ctx::new(io, parked))));\n        self.adopt();",
-        to: "Ctx::new(io, parked))));\n        if result.is_err() {\n            self.parked.clear();\n        }\n        self.adopt();",
+        from: "Ctx::new(io, desk))));\n        self.adopt();",
+        to: "Ctx::new(io, desk))));\n        if result.is_err() {\n            self.desk.parked.clear();\n        }\n        self.adopt();",
     },
     Mutant {
         name: "connect-timeout-not-stopped",

@@ -8,6 +8,7 @@ mod echo;
 mod fault;
 mod stream;
 mod swarm;
+mod watch;
 
 use super::{Fault, Faults, PeerId, Sim};
 use crate::backend::{Backend, Full, Wait};

@@ -163,7 +163,7 @@ fn every_mix_of_faults_is_survived_and_every_fault_happens() {
         overflows += run.echo.sim.overflows();
         starved += run.echo.sim.starved();
     }
-    // These servers connect to nobody, set no options, and have no datagram sockets.
+    // These servers connect to nobody, set no options, and have neither datagram sockets nor children.
     let of_others = [
         Fault::NoSocket,
         Fault::ConnectRefused,
@@ -175,6 +175,8 @@ fn every_mix_of_faults_is_survived_and_every_fault_happens() {
         Fault::DatagramDoubled,
         Fault::DatagramOvertakes,
         Fault::DatagramFails,
+        Fault::PollFails,
+        Fault::PollEarly,
     ];
     for (count, fault) in struck.into_iter().zip(Fault::ALL).filter(|(_, fault)| !of_others.contains(fault)) {
         assert!(count > 0, "{fault:?} never happened");

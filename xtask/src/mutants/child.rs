@@ -1,0 +1,86 @@
+//! Breakages of child processes, adopted sockets and signals.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "adopted-untold",
+        breaks: "The handler is not told that a socket which it has adopted is open.",
+        rules: "P100",
+        file: "worker/adopt.rs",
+        from: "            self.io.note(id);\n",
+        to: "",
+    },
+    Mutant {
+        name: "early-watch-believed",
+        breaks: "A child counts as ended because its descriptor was reported.",
+        rules: "P102",
+        file: "worker/children.rs",
+        from: "= child.process.try_wait() {",
+        to: "= child.process.try_wait().or(Some(crate::child::ChildExit::Unknown)) {",
+    },
+    Mutant {
+        name: "failed-watch-final",
+        breaks: "A child that could not be watched is never looked after again.",
+        rules: "P102",
+        file: "worker/children.rs",
+        from: "            self.rest_from(id);\n",
+        to: "            let _ = Self::rest_from;\n",
+    },
+    Mutant {
+        name: "detached-child-killed",
+        breaks: "A child that was let go is killed with its worker.",
+        rules: "P103",
+        file: "ctx/children.rs",
+        from: "        child.at_shutdown = AtShutdown::Detach;\n",
+        to: "        let _ = AtShutdown::Detach;\n",
+    },
+    Mutant {
+        name: "deadline-spares-children",
+        breaks: "The deadline of a shutdown passes and children that do not end are waited for.",
+        rules: "P103",
+        file: "worker/children.rs",
+        from: "                self.signal_child(id, libc::SIGKILL);\n",
+        to: "",
+    },
+    Mutant {
+        name: "shutdown-leaves-children",
+        breaks: "A worker ends although its children have not.",
+        rules: "P103",
+        file: "worker/shutdown.rs",
+        from: "            && self.io.children.is_at_rest()\n",
+        to: "",
+    },
+    Mutant {
+        name: "orphan-not-collected",
+        breaks: "A child whose worker is gone stays behind as a zombie.",
+        rules: "P103",
+        file: "child/nursery.rs",
+        from: "            child.process.hand_over();\n",
+        to: "            drop(child.process);\n",
+    },
+    Mutant {
+        name: "child-held-by-outbox",
+        breaks: "A child that waits for its output to be taken is not read while it has input to come.",
+        rules: "P101",
+        file: "ctx/children.rs",
+        from: "reads_on: true",
+        to: "reads_on: false",
+    },
+    Mutant {
+        name: "signal-unheard",
+        breaks: "A signal that has arrived does not wake its worker.",
+        rules: "P106",
+        file: "signal/arrivals.rs",
+        from: "Ordering::AcqRel) == 0",
+        to: "Ordering::AcqRel) > 0",
+    },
+    Mutant {
+        name: "signal-kept",
+        breaks: "A signal has no effect any more when the server that was told of it has ended.",
+        rules: "P106",
+        file: "signal/watch.rs",
+        from: "                set_default(signal, true);\n",
+        to: "",
+    },
+];
