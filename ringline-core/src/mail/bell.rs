@@ -2,14 +2,15 @@
 
 use super::sleep::Sleep;
 use crate::sys::EventFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 /// What ends a worker's wait.
 #[derive(Debug)]
 pub(crate) enum Waker {
-    /// A descriptor that its ring watches.
-    Event(Arc<EventFd>),
+    /// A descriptor that its ring watches. Whoever keeps a mailbox does not keep the descriptor of a
+    /// worker that has ended.
+    Event(Weak<EventFd>),
     /// A note for whoever turns a simulated worker.
     Noted(AtomicBool),
 }
@@ -22,6 +23,7 @@ impl Waker {
     pub(crate) fn wake(&self) {
         match self {
             Self::Event(event) => {
+                let Some(event) = event.upgrade() else { return };
                 if let Err(error) = event.signal() {
                     log::error!("a worker could not be woken: {error}");
                 }

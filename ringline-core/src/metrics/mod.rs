@@ -121,7 +121,7 @@ macro_rules! metric_table {
             mailbox_messages: Counter = "ringline/mailbox/messages",
                 "Messages delivered to handlers.";
             mailbox_wakeups: Counter = "ringline/mailbox/wakeups",
-                "Times a worker that slept was woken because something was posted to it.";
+                "Times a worker that slept was woken by a message or by the answer of a job.";
             mailbox_full: Counter = "ringline/mailbox/full",
                 "Messages that were not posted because too many waited for the worker.";
             options_refused: Counter = "ringline/options/refused",

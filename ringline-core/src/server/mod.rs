@@ -142,7 +142,7 @@ impl Server {
         let mut udp = std::mem::take(&mut self.udp).deal(seats.len())?;
         let factory = Arc::new(factory);
         let events = events(seats.len())?;
-        let wakers = events.iter().map(|event| Waker::Event(Arc::clone(event))).collect();
+        let wakers = events.iter().map(|event| Waker::Event(Arc::downgrade(event))).collect();
         let common = Shared::new(wakers, self.pools()?, &self.config);
         let (report, reports) = bounded(seats.len());
         let mut handles = Vec::new();

@@ -217,7 +217,7 @@ impl<H: EventHandler> World<H> {
     fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
         let wake = Arc::new(EventFd::new()?);
         let pools = Pools::for_test(config, false);
-        let common = Shared::new(vec![Waker::Event(Arc::clone(&wake))], pools.clone(), config);
+        let common = Shared::new(vec![Waker::Event(Arc::downgrade(&wake))], pools.clone(), config);
         let mailbox = common.mailbox.clone();
         let backend = Uring::new(setup, wake)?;
         let any: SocketAddr = ([127, 0, 0, 1], 0).into();

@@ -138,6 +138,16 @@ fn four_producers_and_one_worker_keep_the_order_of_each() {
     stop(running);
 }
 
+/// How many eventfds the process has.
+fn event_fds() -> usize {
+    let fds = std::fs::read_dir("/proc/self/fd").expect("Linux has /proc");
+    let is_event = |fd: &std::fs::DirEntry| {
+        // A descriptor may be closed between being listed and being looked at.
+        std::fs::read_link(fd.path()).is_ok_and(|target| target.to_string_lossy().contains("[eventfd]"))
+    };
+    fds.filter_map(Result::ok).filter(is_event).count()
+}
+
 /// The same with a channel and a receiver that blocks.
 fn channel(count: u64) -> Duration {
     let (send, receive) = crossbeam_channel::bounded(4096);
@@ -231,6 +241,7 @@ fn after_the_end_messages_come_back_and_none_is_kept() {
             let error = mailbox.post(worker, Letter::Owned(Arc::clone(&owned))).expect_err("it has ended");
             assert!(matches!(error, PostError::Gone { message: Letter::Owned(_) }), "{error:?}");
         }
+        assert_eq!(event_fds(), 0, "a mailbox that is kept keeps no descriptor");
         assert_eq!(mailbox.broadcast(Letter::Report).expect_err("all have ended").missed.len(), 2);
     }
 }
