@@ -1,6 +1,7 @@
 //! Everything a callback may touch: plain data, no ring, no system calls.
 
 use super::sending::Presented;
+use super::stamps::Stamps;
 use super::{Clock, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::config::Config;
@@ -57,6 +58,8 @@ pub(crate) struct Io {
     pub(crate) accepts_paused: bool,
     /// Datagram sockets.
     pub(crate) udp: Sockets,
+    /// When bytes were received.
+    pub(crate) stamps: Stamps,
 }
 
 impl Io {
@@ -89,6 +92,7 @@ impl Io {
             tickets: Tickets::default(),
             accepts_paused: false,
             udp: Sockets::new(seat.worker as u32),
+            stamps: Stamps::default(),
         })
     }
 

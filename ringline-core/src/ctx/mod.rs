@@ -11,6 +11,7 @@ mod dialing;
 mod io;
 mod parts;
 mod sending;
+mod stamps;
 
 pub use chain::Chain;
 pub use parts::Parts;

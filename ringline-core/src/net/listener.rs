@@ -11,16 +11,27 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sys::limits;
+use crate::sys::{limits, sock_opt};
 
 /// A listening TCP socket that all workers accept from.
 #[derive(Debug)]
 pub(crate) struct Listener {
     fd: OwnedFd,
     local_addr: SocketAddr,
+    is_stamped: bool,
 }
 
 impl Listener {
+    /// Whether its connections tell when their bytes were received.
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
+    /// Has the kernel note when bytes of connections arrive that are made from now on.
+    pub(crate) fn enable_timestamps(&self) -> io::Result<()> {
+        sock_opt::set(self.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+    }
+
     /// The listening descriptor; it closes on exec.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
@@ -47,13 +58,14 @@ pub struct ListenOptions {
     backlog: u32,
     nodelay: bool,
     v6_only: bool,
+    timestamps: bool,
 }
 
 impl Default for ListenOptions {
     /// A backlog of 4096, no delay of small segments, and IPv4 clients welcome on an IPv6 wildcard
     /// address.
     fn default() -> Self {
-        Self { backlog: 4096, nodelay: true, v6_only: false }
+        Self { backlog: 4096, nodelay: true, v6_only: false, timestamps: false }
     }
 }
 
@@ -88,6 +100,16 @@ impl ListenOptions {
     #[must_use]
     pub const fn v6_only(mut self, on: bool) -> Self {
         self.v6_only = on;
+        self
+    }
+
+    /// Has the kernel note when it received the bytes of accepted connections:
+    /// [`Ctx::received_at`](crate::Ctx::received_at) tells. Off unless switched on.
+    ///
+    /// Such connections are received into the buffers for datagrams, and every byte is copied once more.
+    #[must_use]
+    pub const fn timestamps(mut self, on: bool) -> Self {
+        self.timestamps = on;
         self
     }
 }
@@ -226,7 +248,11 @@ fn open(addr: SocketAddr, options: &ListenOptions) -> io::Result<Listener> {
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     let local_addr = socket.local_addr()?.as_socket().expect("a TCP socket has an IP address");
-    Ok(Listener { fd: socket.into(), local_addr })
+    let listener = Listener { fd: socket.into(), local_addr, is_stamped: options.timestamps };
+    if options.timestamps {
+        listener.enable_timestamps()?;
+    }
+    Ok(listener)
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     UdpSend = 17,
     CancelUdpRecv = 18,
     CancelUdpSend = 19,
+    /// Row of the connection table: a receive that tells the time.
+    RecvStamped = 20,
 }
 
 impl Kind {
@@ -61,6 +63,7 @@ impl Kind {
             17 => Self::UdpSend,
             18 => Self::CancelUdpRecv,
             19 => Self::CancelUdpSend,
+            20 => Self::RecvStamped,
             _ => return None,
         })
     }
@@ -123,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 19] = [
+        const ALL: [Self; 20] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -143,6 +146,7 @@ mod tests {
             Self::UdpSend,
             Self::CancelUdpRecv,
             Self::CancelUdpSend,
+            Self::RecvStamped,
         ];
     }
 

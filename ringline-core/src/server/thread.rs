@@ -96,6 +96,7 @@ impl Plan {
         let accept = |(index, listener): (usize, &Arc<Listener>)| AcceptFrom {
             fd: listener.as_fd().as_raw_fd(),
             id: ListenerId::new(index as u32),
+            is_stamped: listener.is_stamped(),
             socket: Some(Arc::clone(listener)),
         };
         self.listeners.iter().enumerate().map(accept).collect()

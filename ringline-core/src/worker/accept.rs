@@ -14,6 +14,7 @@ use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
 use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ impl Balance {
 pub(crate) struct AcceptFrom {
     pub(crate) fd: RawFd,
     pub(crate) id: ListenerId,
+    /// Its connections are asked when their bytes were received.
+    pub(crate) is_stamped: bool,
     /// Keeps the socket open; workers let go of it when they stop accepting.
     pub(crate) socket: Option<Arc<Listener>>,
 }
@@ -211,6 +214,17 @@ impl Acceptor {
 }
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// From now on, connections that are accepted are asked when their bytes were received.
+    pub(crate) fn stamp_accepted(&mut self) -> io::Result<()> {
+        for source in &mut self.acceptor.sources {
+            source.from.is_stamped = true;
+            if let Some(socket) = &source.from.socket {
+                socket.enable_timestamps()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Submits accepts that are missing, cancels and closes that are due.
     #[inline]
     pub(super) fn flush_accepts(&mut self) {
@@ -246,7 +260,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 let source = &mut self.acceptor.sources[at as usize];
                 source.taken += 1;
                 source.rest = REST_FIRST;
-                self.admit(fd, peer, listener);
+                let is_stamped = source.from.is_stamped;
+                self.admit(fd, peer, listener, is_stamped);
                 if !self.acceptor.is_paused && self.acceptor.balance.is_ahead() {
                     self.rest(at, REST_AHEAD);
                 }
@@ -262,12 +277,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.acceptor.balance.publish(load);
     }
 
-    fn admit(&mut self, fd: Fd, peer: Option<Box<SocketAddr>>, listener: ListenerId) {
+    fn admit(
+        &mut self,
+        fd: Fd,
+        peer: Option<Box<SocketAddr>>,
+        listener: ListenerId,
+        is_stamped: bool,
+    ) {
         let Some(addr) = peer else {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);
         };
-        let entered = if self.is_shutting_down() { None } else { self.enter(fd, addr.ip()) };
+        let entered = if self.is_shutting_down() { None } else { self.enter(fd, addr.ip(), is_stamped) };
         let Some(id) = entered else {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
@@ -287,7 +308,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Gives a connection a row, unless a limit is in the way.
-    fn enter(&mut self, fd: Fd, address: IpAddr) -> Option<ConnId> {
+    fn enter(&mut self, fd: Fd, address: IpAddr, is_stamped: bool) -> Option<ConnId> {
         if self.io.conns.is_full() {
             self.io.shard.refused_full.increment();
             return None;
@@ -302,7 +323,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return None;
             }
         };
-        let conn = Conn { watch: self.io.watch, ..Conn::new(fd) };
+        let conn = Conn { watch: self.io.watch, is_stamped, ..Conn::new(fd) };
         let id = self.io.conns.insert(conn).ok()?;
         self.io.tickets.keep(id.row(), ticket);
         Some(id)

@@ -28,12 +28,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             Kind::UdpRecv | Kind::UdpSend | Kind::CancelUdpRecv | Kind::CancelUdpSend => {
                 self.complete_udp(tag, outcome, more);
             }
+            Kind::RecvStamped => self.complete_stamped(tag, outcome, more),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }
 
     #[inline]
-    fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
+    pub(super) fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
         let Some((id, conn)) = self.io.conns.find_mut(tag) else { return self.stale(outcome) };
         let before = conn.outbox.pending();
         let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };

@@ -12,6 +12,7 @@ mod deliver;
 mod dispatch;
 mod flush;
 mod shutdown;
+mod stamped;
 
 pub(crate) use accept::{AcceptFrom, Balance};
 

@@ -23,6 +23,7 @@ mod panics;
 mod probe;
 mod reading;
 mod stalls;
+mod stamps;
 mod time;
 #[path = "../common/tracked.rs"]
 mod tracked;

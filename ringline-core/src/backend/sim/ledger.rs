@@ -137,6 +137,7 @@ impl Ledger {
                 self.begin_close(*fd);
                 (Role::Close, None)
             }
+            Op::RecvDatagrams { fd } if is_stamped(user_data) => (Role::Recv, Some(*fd)),
             // Their sockets keep an account of their own.
             Op::RecvDatagrams { .. } => (Role::RecvDatagrams, None),
             Op::SendDatagram { .. } => (Role::SendDatagram, None),
@@ -204,6 +205,9 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
+            Op::RecvDatagrams { fd } if is_stamped(user_data) => {
+                refuse(self.connection(*fd, tag)?.is_receiving, "one live receive for a socket", tag)
+            }
             Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } => Ok(()),
             Op::Connect { fd, .. } => {
                 let account = self.account(*fd, tag)?;
@@ -310,6 +314,11 @@ impl Ledger {
             self.targets.remove(&tag.bits());
         }
     }
+}
+
+/// Whether this is a receive of a connection that tells the time.
+pub(super) fn is_stamped(user_data: UserData) -> bool {
+    user_data.decode().is_some_and(|tag| tag.kind == Kind::RecvStamped)
 }
 
 const ONE_SEND: &str = "one send in flight for a socket";

@@ -174,7 +174,7 @@ fn fits(kind: Kind, op: &Op) -> bool {
                 | Kind::CancelUdpRecv
                 | Kind::CancelUdpSend
         ),
-        Op::RecvDatagrams { .. } => kind == Kind::UdpRecv,
+        Op::RecvDatagrams { .. } => matches!(kind, Kind::UdpRecv | Kind::RecvStamped),
         Op::SendDatagram { .. } => kind == Kind::UdpSend,
     }
 }
