@@ -126,7 +126,8 @@ impl<H: EventHandler> World<H> {
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
         let mut backend = Sim::new(seed, faults);
         backend.listener(LISTENER);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_stamped: false, socket: None }];
+        let listeners =
+            vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_stamped: false, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))
@@ -173,7 +174,8 @@ impl<H: EventHandler> World<H> {
         let listener = Arc::new(net::bind_first(&[any], &ListenOptions::default())?);
         let peers = Loopback::new(listener.local_addr());
         let fd = listener.as_fd().as_raw_fd();
-        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_stamped: false, socket: Some(listener) }];
+        let listeners =
+            vec![AcceptFrom { fd, id: ListenerId::new(0), is_stamped: false, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, Balance::new(1, config))?;

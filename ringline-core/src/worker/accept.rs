@@ -277,13 +277,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.acceptor.balance.publish(load);
     }
 
-    fn admit(
-        &mut self,
-        fd: Fd,
-        peer: Option<Box<SocketAddr>>,
-        listener: ListenerId,
-        is_stamped: bool,
-    ) {
+    fn admit(&mut self, fd: Fd, peer: Option<Box<SocketAddr>>, listener: ListenerId, is_stamped: bool) {
         let Some(addr) = peer else {
             self.io.shard.accept_errors.increment();
             return self.acceptor.orphan(fd);

@@ -59,7 +59,7 @@ fn pausing_and_ending_work_as_ever() {
             assert_same(&world.handler().input, &bytes);
             world.act(|probe, cx| probe.abort(cx, id));
             assert_eq!(wait_closed(world, id), CloseReason::Aborted);
-            assert_eq!(world.act(|_, cx| cx.is_open(id)), false);
+            assert!(!world.act(|_, cx| cx.is_open(id)));
         },
     );
 }

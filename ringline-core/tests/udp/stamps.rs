@@ -19,7 +19,8 @@ impl EventHandler for Clock {
     }
 
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
-        let since = cx.received_at(id).map(|at| at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970"));
+        let since =
+            cx.received_at(id).map(|at| at.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970"));
         let nanos = since.map_or(0, |since| since.as_nanos() as u64);
         cx.send(id, &nanos.to_le_bytes()).expect("a short answer");
         Consumed::all(data)
