@@ -343,7 +343,7 @@ fn an_echo_of_datagrams_takes_no_memory() {
             // As many at once as the smallest socket buffer holds.
             for _ in 0..datagrams / 32 {
                 for at in 0..32_usize {
-                    client.send_to(&[at as u8; 1400][..1 + at * 40], to).expect("the datagram leaves");
+                    client.send_to(&[at as u8; 1400][..40 * (at + 1)], to).expect("the datagram leaves");
                 }
                 for _ in 0..32 {
                     client.recv(&mut [0; 1500]).expect("an answer");

@@ -133,7 +133,7 @@ mod tests {
     fn the_largest_datagram_fits_a_block() {
         let mut pool = Pool::default();
         let mut datagram = Outgoing::default();
-        datagram.fill(&[7; 65_527], &mut pool);
+        datagram.fill(&vec![7; 65_527], &mut pool);
         assert_eq!(datagram.len(), 65_527);
         datagram.empty(&mut pool);
     }

@@ -61,6 +61,8 @@ pub(crate) struct Conn {
     pub(crate) is_dirty: bool,
     /// In the list of connections to look after once this turn's completions are through.
     pub(crate) is_due: bool,
+    /// The kernel is asked when it received bytes.
+    pub(crate) is_stamped: bool,
     pub(crate) outbox: Outbox,
     /// Closing is to drop what the peer has not acknowledged, because the connection was cut short.
     pub(crate) resets: bool,
@@ -103,6 +105,7 @@ impl Conn {
             end_told: false,
             is_dirty: false,
             is_due: false,
+            is_stamped: false,
             outbox: Outbox::new(),
             resets: false,
             was_reset: false,

@@ -1,6 +1,7 @@
 //! Everything a callback may touch: plain data, no ring, no system calls.
 
 use super::sending::Presented;
+use super::stamps::Stamps;
 use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::child::Children;
@@ -63,6 +64,8 @@ pub(crate) struct Io {
     pub(crate) others: Others,
     /// Connections that are made to one of several addresses.
     pub(crate) races: Races,
+    /// When bytes were received.
+    pub(crate) stamps: Stamps,
 }
 
 impl Io {
@@ -98,6 +101,7 @@ impl Io {
             children: Children::new(config.children_per_worker(), seat.worker as u32),
             others: Others::default(),
             races: Races::default(),
+            stamps: Stamps::default(),
         })
     }
 

@@ -18,6 +18,7 @@ mod parts;
 mod posting;
 mod racing;
 mod sending;
+mod stamps;
 mod tuning;
 mod working;
 

@@ -65,6 +65,21 @@ pub(crate) fn parse(buffer: &[u8]) -> Option<(Facts, &[u8])> {
     Some((facts, &data[..data.len().min(full_len)]))
 }
 
+/// Takes a buffer with bytes of a stream apart: when the last of them arrived, and the bytes.
+pub(crate) fn parse_stream(buffer: &[u8]) -> (Option<Duration>, &[u8]) {
+    let control_len = word(buffer, 4).map_or(0, |len| len as usize).min(CONTROL_BYTES);
+    let control_start = HEAD_BYTES + NAME_BYTES;
+    let mut control = buffer.get(control_start..control_start + control_len).unwrap_or_default();
+    let mut received = None;
+    while let Some((level, kind, data, rest)) = next_control(control) {
+        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) {
+            received = time(data);
+        }
+        control = rest;
+    }
+    (received, buffer.get(OVERHEAD_BYTES..).unwrap_or_default())
+}
+
 fn read_control(facts: &mut Facts, mut control: &[u8]) {
     while let Some((level, kind, data, rest)) = next_control(control) {
         control = rest;
@@ -274,6 +289,15 @@ mod tests {
         let buffer = encode(&facts, b"hello", 4096);
         let (read, _) = parse(&buffer).unwrap();
         assert_eq!((read.destination, read.source), (facts.destination, None));
+    }
+
+    #[test]
+    fn bytes_of_a_stream_come_with_their_time() {
+        let facts = full("192.0.2.1:1", "10.0.0.1");
+        let buffer = encode(&facts, b"hello", 4096);
+        assert_eq!(parse_stream(&buffer), (facts.received, b"hello".as_slice()));
+        assert_eq!(parse_stream(&buffer[..OVERHEAD_BYTES]), (facts.received, b"".as_slice()));
+        assert_eq!(parse_stream(&[]), (None, b"".as_slice()));
     }
 
     #[test]

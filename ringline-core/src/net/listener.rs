@@ -24,6 +24,7 @@ pub(crate) struct Listener {
     /// What accepted sockets do not inherit.
     accepted: Vec<Setting>,
     file: Option<SocketFile>,
+    is_stamped: bool,
 }
 
 impl Listener {
@@ -39,7 +40,17 @@ impl Listener {
         let local_addr = local_addr.expect("a socket has an address of its own family");
         let family = local_addr.family();
         let accepted = settings.iter().filter(|setting| !setting.is_inherited(family)).cloned().collect();
-        Ok(Self { fd: socket.into(), local_addr, accepted, file })
+        Ok(Self { fd: socket.into(), local_addr, accepted, file, is_stamped: false })
+    }
+
+    /// Whether its connections tell when their bytes were received.
+    pub(crate) fn is_stamped(&self) -> bool {
+        self.is_stamped
+    }
+
+    /// Has the kernel note when bytes of connections arrive that are made from now on.
+    pub(crate) fn enable_timestamps(&self) -> io::Result<()> {
+        sock_opt::set_int(self.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
     }
 
     /// The listening descriptor; it closes on exec.
@@ -93,13 +104,20 @@ pub struct ListenOptions {
     nodelay: bool,
     v6_only: bool,
     socket: SocketOptions,
+    timestamps: bool,
 }
 
 impl Default for ListenOptions {
     /// A backlog of 4096, no delay of small segments, and IPv4 clients welcome on an IPv6 wildcard
     /// address.
     fn default() -> Self {
-        Self { backlog: BACKLOG, nodelay: true, v6_only: false, socket: SocketOptions::new() }
+        Self {
+            backlog: BACKLOG,
+            nodelay: true,
+            v6_only: false,
+            socket: SocketOptions::new(),
+            timestamps: false,
+        }
     }
 }
 
@@ -145,6 +163,16 @@ impl ListenOptions {
     #[must_use]
     pub fn socket(mut self, options: SocketOptions) -> Self {
         self.socket = options;
+        self
+    }
+
+    /// Has the kernel note when it received the bytes of accepted connections:
+    /// [`Ctx::received_at`](crate::Ctx::received_at) tells. Off unless switched on.
+    ///
+    /// Such connections are received into the buffers for datagrams, and every byte is copied once more.
+    #[must_use]
+    pub const fn timestamps(mut self, on: bool) -> Self {
+        self.timestamps = on;
         self
     }
 }
@@ -259,7 +287,12 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> Result<Listener
     set_all(&socket, &settings).map_err(|source| ListenError::OptionRefused { addr: addr.into(), source })?;
     let listening = socket.bind(&addr.into());
     let listening = listening.and_then(|()| Listener::new(socket, options.backlog, &settings, None));
-    listening.map_err(|source| ListenError::from_kernel(addr, source))
+    let mut listener = listening.map_err(|source| ListenError::from_kernel(addr, source))?;
+    if options.timestamps {
+        listener.enable_timestamps().map_err(|source| ListenError::from_kernel(addr, source))?;
+        listener.is_stamped = true;
+    }
+    Ok(listener)
 }
 
 /// Listens on the first of `addresses` that can be had.

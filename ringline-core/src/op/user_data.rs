@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     /// Row of the worker's table of children, as is the next.
     Child = 21,
     CancelChild = 22,
+    /// Row of the connection table: a receive that tells the time.
+    RecvStamped = 23,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             20 => Self::CancelUdpSend,
             21 => Self::Child,
             22 => Self::CancelChild,
+            23 => Self::RecvStamped,
             _ => return None,
         })
     }
@@ -131,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 22] = [
+        const ALL: [Self; 23] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -154,6 +157,7 @@ mod tests {
             Self::CancelUdpSend,
             Self::Child,
             Self::CancelChild,
+            Self::RecvStamped,
         ];
     }
 

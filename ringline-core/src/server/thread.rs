@@ -104,6 +104,7 @@ impl<M: Send + 'static> Plan<M> {
             fd: listener.as_fd().as_raw_fd(),
             id: ListenerId::new(index as u32),
             is_unix: listener.local_addr().unix().is_some(),
+            is_stamped: listener.is_stamped(),
             socket: Some(Arc::clone(listener)),
         };
         self.listeners.iter().enumerate().map(accept).collect()

@@ -101,9 +101,9 @@ mod tests {
             sender.send_to(&[7; 1000], receiver.local_addr().unwrap()).unwrap();
         }
         receiver.set_nonblocking(true).unwrap();
-        let received = std::iter::from_fn(|| receiver.recv(&mut [0; 2000]).ok()).count();
-        assert!(received < 100);
-        assert_eq!(drops(receiver.as_fd()), Some(100 - received as u32));
+        let count = std::iter::from_fn(|| receiver.recv(&mut [0; 2000]).ok()).count();
+        assert!(count < 100);
+        assert_eq!(drops(receiver.as_fd()), Some(100 - count as u32));
     }
 
     #[test]

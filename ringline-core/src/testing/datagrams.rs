@@ -16,6 +16,20 @@ pub(super) struct UdpPeers {
 }
 
 impl<H: EventHandler> World<H> {
+    /// From now on, connections that are accepted tell when their bytes were received, as with
+    /// [`ListenOptions::timestamps`](crate::net::ListenOptions::timestamps).
+    ///
+    /// # Panics
+    ///
+    /// On the real kernel, if it refuses.
+    pub fn stamp_accepted(&mut self) {
+        match &mut self.kernel {
+            Kernel::Simulated { worker, .. } => worker.stamp_accepted(),
+            Kernel::Real { worker, .. } => worker.stamp_accepted(),
+        }
+        .expect("a socket option");
+    }
+
     /// Makes a peer that sends and receives datagrams.
     ///
     /// # Panics

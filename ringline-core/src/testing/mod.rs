@@ -152,7 +152,8 @@ impl<H: EventHandler> World<H> {
         } else {
             backend.listener(LISTENER);
         }
-        let listeners = vec![AcceptFrom { fd: LISTENER, id: ListenerId::new(0), is_unix, socket: None }];
+        let id = ListenerId::new(0);
+        let listeners = vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let pools = Pools::for_test(config, true);
@@ -229,7 +230,8 @@ impl<H: EventHandler> World<H> {
         let listener = Arc::new(listener);
         let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
-        let listeners = vec![AcceptFrom { fd, id: ListenerId::new(0), is_unix, socket: Some(listener) }];
+        let id = ListenerId::new(0);
+        let listeners = vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener) }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;

@@ -12,9 +12,9 @@ use crate::backend::{Backend, Full};
 use crate::config::Config;
 use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
-use crate::net::{Admission, Family, Listener, ListenerId, Peer, Refusal, Remote, Tickets};
+use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Remote, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
-use std::net::IpAddr;
+use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -72,6 +72,8 @@ pub(crate) struct AcceptFrom {
     pub(crate) fd: RawFd,
     pub(crate) id: ListenerId,
     pub(crate) is_unix: bool,
+    /// Its connections are asked when their bytes were received.
+    pub(crate) is_stamped: bool,
     /// Keeps the socket open; workers let go of it when they stop accepting.
     pub(crate) socket: Option<Arc<Listener>>,
 }
@@ -212,6 +214,17 @@ impl Acceptor {
 }
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
+    /// From now on, connections that are accepted are asked when their bytes were received.
+    pub(crate) fn stamp_accepted(&mut self) -> io::Result<()> {
+        for source in &mut self.acceptor.sources {
+            source.from.is_stamped = true;
+            if let Some(socket) = &source.from.socket {
+                socket.enable_timestamps()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Submits accepts that are missing, cancels and closes that are due.
     #[inline]
     pub(super) fn flush_accepts(&mut self) {
@@ -268,9 +281,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             return self.acceptor.orphan(fd);
         };
         let listener = self.acceptor.sources[source as usize].from.id;
-        let family = remote.addr.family();
-        let address = remote.addr.ip().map(|addr| addr.ip());
-        let entered = if self.is_shutting_down() { None } else { self.enter(fd, family, address) };
+        let entered = if self.is_shutting_down() { None } else { self.enter(fd, &remote, source) };
         let Some(id) = entered else {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
@@ -290,7 +301,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Gives a connection a row, unless a limit is in the way.
-    fn enter(&mut self, fd: Fd, family: Family, address: Option<IpAddr>) -> Option<ConnId> {
+    fn enter(&mut self, fd: Fd, remote: &Remote, source: u32) -> Option<ConnId> {
+        let address = remote.addr.ip().map(|addr| addr.ip());
         if self.io.conns.is_full() {
             self.io.shard.refused_full.increment();
             return None;
@@ -305,7 +317,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 return None;
             }
         };
-        let conn = Conn { watch: self.io.watch, ..Conn::new(fd, family) };
+        let is_stamped = self.acceptor.sources[source as usize].from.is_stamped;
+        let conn = Conn { watch: self.io.watch, is_stamped, ..Conn::new(fd, remote.addr.family()) };
         let id = self.io.conns.insert(conn).ok()?;
         self.io.tickets.keep(id.row(), ticket);
         Some(id)

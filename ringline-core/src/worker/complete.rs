@@ -55,6 +55,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
             Kind::Child => self.child_watched(tag, &outcome),
             Kind::CancelChild => self.child_cancelled(tag, &outcome),
+            Kind::RecvStamped => self.complete_stamped(tag, outcome, more),
             Kind::Staged | Kind::Parcel => unreachable!("tags of this kind never leave a backend"),
         }
     }
@@ -73,7 +74,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     #[inline]
-    fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
+    pub(super) fn complete_conn(&mut self, tag: Tag, outcome: Outcome, more: bool) {
         let Some((id, conn)) = self.io.conns.find_mut(tag) else { return self.stale(outcome) };
         let before = conn.outbox.pending();
         let mut memory = Memory { stage: &mut self.io.stage, pool: &mut self.io.pool };

@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_millis(10);
 const RETRY_DOUBLINGS: u8 = 6;
 
 /// The submission queue has no room; the connection stays on the list.
-struct OutOfRoom;
+pub(super) struct OutOfRoom;
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Turns what the callbacks of the last turn left into operations.
@@ -181,6 +181,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if conn.ops.recv {
             return self.cancel_recv(id);
         }
+        if conn.is_stamped {
+            return self.receive_stamped(id);
+        }
         let op = Op::Recv { fd: conn.fd };
         self.submit(Kind::Recv, id, op)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
@@ -303,7 +306,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     fn cancel_recv(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
-        let target = UserData::new(Kind::Recv, id.generation, id.row);
+        let is_stamped = self.io.conns.get(id).is_some_and(|conn| conn.is_stamped);
+        let kind = if is_stamped { Kind::RecvStamped } else { Kind::Recv };
+        let target = UserData::new(kind, id.generation, id.row);
         self.submit(Kind::CancelRecv, id, Op::Cancel { target })?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.ops.cancel_recv = true;
@@ -326,7 +331,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     #[inline]
-    fn submit(&mut self, kind: Kind, id: ConnId, op: Op) -> Result<(), OutOfRoom> {
+    pub(super) fn submit(&mut self, kind: Kind, id: ConnId, op: Op) -> Result<(), OutOfRoom> {
         let user_data = UserData::new(kind, id.generation, id.row);
         self.backend.push(user_data, op, &self.io.stage).map_err(|Full(_)| OutOfRoom)
     }

@@ -18,6 +18,7 @@ mod mail;
 mod race;
 mod shared;
 mod shutdown;
+mod stamped;
 mod tuning;
 
 pub(crate) use accept::{AcceptFrom, Balance};

@@ -30,6 +30,7 @@ mod probe;
 mod racing;
 mod reading;
 mod stalls;
+mod stamps;
 mod time;
 #[path = "../common/tracked.rs"]
 mod tracked;

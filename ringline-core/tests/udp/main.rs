@@ -6,6 +6,7 @@
 mod facts;
 mod flood;
 mod runs;
+mod stamps;
 
 use ringline_core::{
     Admit, Config, ConfigBuilder, ConnId, Consumed, Ctx, Datagram, EventHandler, Peer, Running, Seat, Server,

@@ -17,7 +17,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         rules: "P88, FAULTS 16",
         file: "worker/datagrams.rs",
         from: "            self.io.shard.udp_discarded.increment();\n        } else if",
-        to: "            std::mem::forget(lease);\n            return self.io.shard.udp_discarded.increment();\n        } else if",
+        to: "            drop(lease);\n            return self.io.shard.udp_discarded.increment();\n        } else if",
     },
     Mutant {
         name: "udp-close-beside-a-send",

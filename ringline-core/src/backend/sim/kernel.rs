@@ -1,6 +1,7 @@
 //! The kernel's turn: takes operations, looks at sockets, reports completions.
 
 use super::faults::Fault;
+use super::ledger::is_stamped;
 use super::{Entry, Sim};
 use crate::backend::Wait;
 use crate::buf::{Parcel, Span, Stage};
@@ -186,6 +187,7 @@ impl Sim {
             Op::Close { fd } => self.begin_close(user_data, fd),
             Op::Cancel { target } => self.begin_cancel(user_data, target),
             Op::SetOption { fd, .. } => self.begin_set_option(user_data, fd),
+            Op::RecvDatagrams { fd } if is_stamped(user_data) => self.begin_receive(user_data, fd),
             Op::RecvDatagrams { fd } => self.begin_receive_datagrams(user_data, fd),
             Op::SendDatagram { fd, datagram } => self.begin_send_datagram(user_data, fd, datagram),
             Op::Poll { descriptor } => self.begin_poll(user_data, descriptor),

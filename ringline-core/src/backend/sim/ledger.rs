@@ -146,6 +146,7 @@ impl Ledger {
                 (Role::Close, None)
             }
             Op::SetOption { fd, .. } => (Role::SetOption, Some(*fd)),
+            Op::RecvDatagrams { fd } if is_stamped(user_data) => (Role::Recv, Some(*fd)),
             // Their sockets keep an account of their own.
             Op::RecvDatagrams { .. } => (Role::RecvDatagrams, None),
             Op::SendDatagram { .. } => (Role::SendDatagram, None),
@@ -213,6 +214,9 @@ impl Ledger {
             return breach("two operations are never in flight under one tag", tag);
         }
         match op {
+            Op::RecvDatagrams { fd } if is_stamped(user_data) => {
+                refuse(self.connection(*fd, tag)?.is_receiving, "one live receive for a socket", tag)
+            }
             Op::Accept { .. } | Op::RecvDatagrams { .. } | Op::SendDatagram { .. } | Op::Poll { .. } => {
                 Ok(())
             }
@@ -321,6 +325,11 @@ impl Ledger {
             self.targets.remove(&tag.bits());
         }
     }
+}
+
+/// Whether this is a receive of a connection that tells the time.
+pub(super) fn is_stamped(user_data: UserData) -> bool {
+    user_data.decode().is_some_and(|tag| tag.kind == Kind::RecvStamped)
 }
 
 const ONE_SEND: &str = "one send in flight for a socket";

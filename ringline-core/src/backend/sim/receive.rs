@@ -2,6 +2,7 @@
 
 use super::Sim;
 use super::faults::Fault;
+use super::ledger::is_stamped;
 use super::network::Arm;
 use crate::op::{Fd, Outcome, UserData};
 
@@ -36,6 +37,9 @@ impl Sim {
         let failed = |errno, more| Some((Outcome::Failed { errno }, more));
         if self.dice.strikes(Fault::ReceiveCancelled) {
             return failed(libc::ECANCELED, self.dice.strikes(Fault::CancelledWithMore));
+        }
+        if is_stamped(arm.user_data) {
+            return self.receive_stamped(fd, arm);
         }
         let (_, link) = self.network.socket(fd)?;
         if link.to_server.is_empty() {

@@ -14,7 +14,7 @@ use super::lower::raw;
 use super::ring::Cqe;
 use crate::buf::{Lease, Outgoing};
 use crate::net::arrival;
-use crate::op::{Fd, Outcome, UserData};
+use crate::op::{Fd, Kind, Outcome, UserData};
 use crate::sys::sock_addr;
 use io_uring::{cqueue, opcode, squeue, types};
 use std::net::{IpAddr, Ipv6Addr};
@@ -228,8 +228,10 @@ impl Uring {
     }
 
     pub(super) fn lower_recv_datagrams(&mut self, user_data: UserData, fd: Fd) {
-        // With this flag the kernel tells how long a datagram was that it had to cut.
-        let flags = libc::MSG_TRUNC as u32;
+        // With this flag the kernel tells how long a datagram was that it had to cut; of a stream it
+        // would throw the bytes away.
+        let is_stream = user_data.decode().is_some_and(|tag| tag.kind == Kind::RecvStamped);
+        let flags = if is_stream { 0 } else { libc::MSG_TRUNC as u32 };
         let entry = opcode::RecvMsgMulti::new(raw(fd), &raw const TEMPLATE.0, GROUP).flags(flags).build();
         self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
     }

@@ -41,7 +41,7 @@ impl Uring {
                 Outcome::Done
             }
             Kind::Staged | Kind::Send | Kind::Parcel => unreachable!("these were set apart before"),
-            Kind::UdpRecv => self.lift_datagram(cqe),
+            Kind::UdpRecv | Kind::RecvStamped => self.lift_datagram(cqe),
             Kind::UdpSend => self.lift_datagram_sent(tag.row, cqe.result, proof?)?,
             Kind::Shutdown
             | Kind::Close

@@ -195,7 +195,7 @@ fn fits(kind: Kind, op: &Op) -> bool {
                 | Kind::CancelUdpSend
                 | Kind::CancelChild
         ),
-        Op::RecvDatagrams { .. } => kind == Kind::UdpRecv,
+        Op::RecvDatagrams { .. } => matches!(kind, Kind::UdpRecv | Kind::RecvStamped),
         Op::SendDatagram { .. } => kind == Kind::UdpSend,
         Op::Poll { .. } => kind == Kind::Child,
     }
