@@ -44,7 +44,6 @@ struct Parent {
     plan: std::sync::Arc<Plan>,
     on_child: fn(&mut Self, &mut Ctx<'_, Self>, ChildKey, ChildExit),
     ids: Vec<ChildId>,
-    live: BTreeMap<ConnId, ()>,
 }
 
 impl Parent {
@@ -62,18 +61,19 @@ impl Parent {
             }
         }
     }
+}
 
-    fn feed(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        while pipe.sent < pipe.input.len() {
-            let end = pipe.input.len().min(pipe.sent + (64 << 10));
-            match cx.send(id, &pipe.input[pipe.sent..end]) {
-                Ok(_) => pipe.sent = end,
-                Err(SendError::Full { .. } | SendError::Closing) => return,
-                Err(error) => panic!("{error}"),
-            }
+/// Sends what there is room for, and then ends our direction.
+fn feed(cx: &mut Ctx<'_, Parent>, id: ConnId, pipe: &mut Pipe) {
+    while pipe.sent < pipe.input.len() {
+        let end = pipe.input.len().min(pipe.sent + (64 << 10));
+        match cx.send(id, &pipe.input[pipe.sent..end]) {
+            Ok(_) => pipe.sent = end,
+            Err(SendError::Full { .. } | SendError::Closing) => return,
+            Err(error) => panic!("{error}"),
         }
-        cx.shutdown_write(id);
     }
+    cx.shutdown_write(id);
 }
 
 impl EventHandler for Parent {
@@ -90,12 +90,11 @@ impl EventHandler for Parent {
     }
 
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        self.live.insert(id, ());
-        self.feed(cx, id, pipe);
+        feed(cx, id, pipe);
     }
 
     fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        self.feed(cx, id, pipe);
+        feed(cx, id, pipe);
     }
 
     fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, pipe: &mut Pipe, data: &[u8]) -> Consumed {
@@ -107,8 +106,7 @@ impl EventHandler for Parent {
         Eof::Close
     }
 
-    fn on_close(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, pipe: Pipe, reason: CloseReason) {
-        self.live.remove(&id);
+    fn on_close(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, pipe: Pipe, reason: CloseReason) {
         let _ = self.tell.send(Told::Output { name: pipe.name, bytes: pipe.output, reason });
     }
 
@@ -134,7 +132,6 @@ fn launch_with(
         plan: std::sync::Arc::clone(&plan),
         on_child,
         ids: Vec::new(),
-        live: BTreeMap::new(),
     });
     (running.expect("the server starts"), told)
 }
@@ -547,7 +544,6 @@ fn a_worker_that_never_serves_leaves_no_child_behind() {
         plan: std::sync::Arc::clone(&plan),
         on_child: |_, _, _, _| {},
         ids: Vec::new(),
-        live: BTreeMap::new(),
     });
     assert!(launched.is_err());
     wait_gone(next_number(&told));

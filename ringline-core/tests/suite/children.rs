@@ -61,6 +61,19 @@ fn ends(world: &World<Probe>) -> Vec<(ChildId, u64, ChildExit)> {
     world.handler().ends.clone()
 }
 
+/// Sends what there is room for, and then ends our direction.
+fn feed(probe: &mut Probe, cx: &mut super::Cx<'_>, id: ConnId) {
+    while probe.count < probe.output.len() {
+        let end = probe.output.len().min(probe.count + 1000);
+        let piece = probe.output[probe.count..end].to_vec();
+        if probe.send(cx, id, &piece).is_none() {
+            return;
+        }
+        probe.count = end;
+    }
+    cx.shutdown_write(id);
+}
+
 #[test]
 fn what_is_sent_to_a_child_comes_back_and_its_end_is_told() {
     // The output is taken while the input is high: a child that is not read does not read.
@@ -73,17 +86,6 @@ fn what_is_sent_to_a_child_comes_back_and_its_end_is_told() {
         },
         ..Hooks::SINK
     };
-    fn feed(probe: &mut Probe, cx: &mut super::Cx<'_>, id: ConnId) {
-        while probe.count < probe.output.len() {
-            let end = probe.output.len().min(probe.count + 1000);
-            let piece = probe.output[probe.count..end].to_vec();
-            if probe.send(cx, id, &piece).is_none() {
-                return;
-            }
-            probe.count = end;
-        }
-        cx.shutdown_write(id);
-    }
     on_every_kernel_with(
         super::base().outbox_bytes(20_000).outbox_high_bytes(5_000).outbox_low_bytes(1_000),
         || Probe::new(hooks).without_holding(),
@@ -241,7 +243,7 @@ fn a_handler_ends_its_worker() {
         || Probe::new(hooks),
         |world| {
             let (peer, id) = super::connect(world);
-            world.act(|probe, cx| drop(probe.set_timer(cx, ms(5), 1)));
+            world.act(|probe, cx| probe.set_timer(cx, ms(5), 1));
             assert_eq!(wait_closed(world, id), CloseReason::Shutdown);
             world.close(peer);
             wait(world, "the end", |world| world.is_done());
