@@ -7,6 +7,7 @@ mod admitting;
 mod adopting;
 mod children;
 mod connecting;
+mod leaving;
 mod rogue;
 mod serving;
 mod signals;
