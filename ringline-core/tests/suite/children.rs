@@ -221,6 +221,9 @@ fn who_is_detached_is_not_told_of() {
             world.shut_down(ms(10_000));
             wait(world, "the end", |world| world.is_done());
             assert!(ends(world).is_empty());
+            while let Some(played) = world.spawned() {
+                assert_eq!(world.signals_of(&played), [], "who is let go gets no signal");
+            }
             if !world.handler().kernel.is_simulated() {
                 for number in numbers {
                     let script = format!("kill -9 {number}");
