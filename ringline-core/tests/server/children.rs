@@ -3,8 +3,8 @@
 use super::{SOON, alone, config, pattern, stop, wait_until};
 use ringline_core::signal::Signal;
 use ringline_core::{
-    Admit, AtShutdown, ChildCommand, ChildExit, ChildId, ChildKey, ChildStdio, CloseReason, ConfigBuilder,
-    ConnId, Consumed, Ctx, Eof, EventHandler, KillError, Peer, Running, SendError, Server, SpawnError,
+    Admit, ChildCommand, ChildExit, ChildId, ChildKey, ChildStdio, CloseReason, ConfigBuilder, ConnId,
+    Consumed, Ctx, Eof, EventHandler, KillError, Peer, Running, SendError, Server, SpawnError,
 };
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,11 +12,11 @@ use std::io::{Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// What the handler tells the test.
 #[derive(Debug)]
-enum Told {
+pub(crate) enum Told {
     Ended { key: u64, exit: ChildExit, at: Instant },
     Output { name: &'static str, bytes: Vec<u8>, reason: CloseReason },
     Number(u32),
@@ -25,30 +25,34 @@ enum Told {
 
 /// A connection of a child: what it is to read, and what it has written.
 #[derive(Debug, Default)]
-struct Pipe {
+pub(crate) struct Pipe {
     name: &'static str,
     input: Vec<u8>,
     sent: usize,
     output: Vec<u8>,
 }
 
-fn pipe(name: &'static str, input: &[u8]) -> Pipe {
+pub(crate) fn pipe(name: &'static str, input: &[u8]) -> Pipe {
     Pipe { name, input: input.to_vec(), ..Pipe::default() }
 }
 
-type Plan = Box<dyn Fn(&mut Parent, &mut Ctx<'_, Parent>) + Send + Sync>;
+pub(crate) type Plan = Box<dyn Fn(&mut Parent, &mut Ctx<'_, Parent>) + Send + Sync>;
 
 /// Does at its start what the test wants, feeds its children, and tells what becomes of them.
-struct Parent {
-    tell: Sender<Told>,
-    plan: std::sync::Arc<Plan>,
-    on_child: fn(&mut Self, &mut Ctx<'_, Self>, ChildKey, ChildExit),
-    ids: Vec<ChildId>,
-    live: BTreeMap<ConnId, ()>,
+pub(crate) struct Parent {
+    pub(crate) tell: Sender<Told>,
+    pub(crate) plan: std::sync::Arc<Plan>,
+    pub(crate) on_child: fn(&mut Self, &mut Ctx<'_, Self>, ChildKey, ChildExit),
+    pub(crate) ids: Vec<ChildId>,
 }
 
 impl Parent {
-    fn spawn(&mut self, cx: &mut Ctx<'_, Self>, command: ChildCommand<Pipe>, key: u64) -> Option<ChildId> {
+    pub(crate) fn spawn(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        command: ChildCommand<Pipe>,
+        key: u64,
+    ) -> Option<ChildId> {
         match cx.spawn(command, ChildKey(key)) {
             Ok(spawned) => {
                 self.ids.push(spawned.child);
@@ -62,18 +66,19 @@ impl Parent {
             }
         }
     }
+}
 
-    fn feed(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        while pipe.sent < pipe.input.len() {
-            let end = pipe.input.len().min(pipe.sent + (64 << 10));
-            match cx.send(id, &pipe.input[pipe.sent..end]) {
-                Ok(_) => pipe.sent = end,
-                Err(SendError::Full { .. } | SendError::Closing) => return,
-                Err(error) => panic!("{error}"),
-            }
+/// Sends what there is room for, and then ends our direction.
+fn feed(cx: &mut Ctx<'_, Parent>, id: ConnId, pipe: &mut Pipe) {
+    while pipe.sent < pipe.input.len() {
+        let end = pipe.input.len().min(pipe.sent + (64 << 10));
+        match cx.send(id, &pipe.input[pipe.sent..end]) {
+            Ok(_) => pipe.sent = end,
+            Err(SendError::Full { .. } | SendError::Closing) => return,
+            Err(error) => panic!("{error}"),
         }
-        cx.shutdown_write(id);
     }
+    cx.shutdown_write(id);
 }
 
 impl EventHandler for Parent {
@@ -90,12 +95,11 @@ impl EventHandler for Parent {
     }
 
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        self.live.insert(id, ());
-        self.feed(cx, id, pipe);
+        feed(cx, id, pipe);
     }
 
     fn on_writable(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, pipe: &mut Pipe) {
-        self.feed(cx, id, pipe);
+        feed(cx, id, pipe);
     }
 
     fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, pipe: &mut Pipe, data: &[u8]) -> Consumed {
@@ -107,8 +111,7 @@ impl EventHandler for Parent {
         Eof::Close
     }
 
-    fn on_close(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, pipe: Pipe, reason: CloseReason) {
-        self.live.remove(&id);
+    fn on_close(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, pipe: Pipe, reason: CloseReason) {
         let _ = self.tell.send(Told::Output { name: pipe.name, bytes: pipe.output, reason });
     }
 
@@ -134,18 +137,17 @@ fn launch_with(
         plan: std::sync::Arc::clone(&plan),
         on_child,
         ids: Vec::new(),
-        live: BTreeMap::new(),
     });
     (running.expect("the server starts"), told)
 }
 
-fn launch(
+pub(crate) fn launch(
     plan: impl Fn(&mut Parent, &mut Ctx<'_, Parent>) + Send + Sync + 'static,
 ) -> (Running, Receiver<Told>) {
     launch_with(config(1), |_, _, _, _| {}, plan)
 }
 
-fn next(told: &Receiver<Told>) -> Told {
+pub(crate) fn next(told: &Receiver<Told>) -> Told {
     told.recv_timeout(SOON).expect("the handler tells")
 }
 
@@ -157,7 +159,7 @@ fn next_end(told: &Receiver<Told>) -> (u64, ChildExit) {
     }
 }
 
-fn next_number(told: &Receiver<Told>) -> u32 {
+pub(crate) fn next_number(told: &Receiver<Told>) -> u32 {
     loop {
         if let Told::Number(number) = next(told) {
             return number;
@@ -182,16 +184,12 @@ fn next_refusal(told: &Receiver<Told>) -> String {
     }
 }
 
-fn sh(script: &str) -> ChildCommand<Pipe> {
+pub(crate) fn sh(script: &str) -> ChildCommand<Pipe> {
     ChildCommand::new("/bin/sh").arg("-c").arg(script)
 }
 
-fn exists(number: u32) -> bool {
+pub(crate) fn exists(number: u32) -> bool {
     Path::new(&format!("/proc/{number}")).exists()
-}
-
-fn wait_gone(number: u32) {
-    wait_until("the process is gone and collected", || !exists(number));
 }
 
 fn descriptors() -> usize {
@@ -214,8 +212,8 @@ fn is_slow() -> bool {
     std::env::var_os("RINGLINE_GUEST").is_some()
 }
 
-const SIGTERM: ChildExit = ChildExit::Signal { signal: 15, core_dumped: false };
-const SIGKILL: ChildExit = ChildExit::Signal { signal: 9, core_dumped: false };
+pub(crate) const SIGTERM: ChildExit = ChildExit::Signal { signal: 15, core_dumped: false };
+pub(crate) const SIGKILL: ChildExit = ChildExit::Signal { signal: 9, core_dumped: false };
 
 #[test]
 fn megabytes_go_through_a_child_and_come_back() {
@@ -449,119 +447,6 @@ fn a_signal_reaches_the_child_and_nobody_else() {
     assert_eq!(next_end(&told), (1, end));
     assert_eq!(running.metrics().snapshot().children_active, 1);
     stop(running);
-}
-
-#[test]
-fn a_shutdown_ends_children_as_their_commands_say() {
-    let _alone = alone();
-    let (running, told) = launch(|parent, cx| {
-        parent.spawn(cx, sh("exec sleep 60"), 1);
-        parent.spawn(cx, sh("exec sleep 60").at_shutdown(AtShutdown::Kill), 2);
-        let cat = ChildCommand::new("cat").connection(pipe("cat", b"x"));
-        parent.spawn(cx, cat.at_shutdown(AtShutdown::Wait), 3);
-        let detached = sh("exec sleep 60").at_shutdown(AtShutdown::Detach);
-        parent.spawn(cx, detached, 4);
-    });
-    let numbers: Vec<_> = (0..4).map(|_| next_number(&told)).collect();
-    let begin = Instant::now();
-    let metrics = running.metrics().clone();
-    stop(running);
-    assert!(begin.elapsed() < SOON / 2, "nobody waits for the deadline");
-    let mut ends = BTreeMap::new();
-    while let Ok(event) = told.recv() {
-        if let Told::Ended { key, exit, .. } = event {
-            assert_eq!(ends.insert(key, exit), None);
-        }
-    }
-    assert_eq!(ends, BTreeMap::from([(1, SIGTERM), (2, SIGKILL), (3, ChildExit::Code(0))]));
-    assert!(numbers[..3].iter().all(|&number| !exists(number)));
-    assert_eq!(metrics.snapshot().children_active, 0);
-    assert!(exists(numbers[3]), "who is let go runs on");
-    kill(numbers[3]);
-    wait_gone(numbers[3]);
-}
-
-/// Kills a process that is a child of this program.
-fn kill(number: u32) {
-    let killed = std::process::Command::new("/bin/sh").args(["-c", &format!("kill -9 {number}")]).status();
-    assert!(killed.expect("a shell").success());
-}
-
-#[test]
-fn who_does_not_end_is_killed_at_the_deadline() {
-    let _alone = alone();
-    let (running, told) = launch(|parent, cx| {
-        let stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done";
-        parent.spawn(cx, sh(stubborn).stdout(ChildStdio::Null), 1);
-        parent.spawn(cx, sh("exec sleep 60").at_shutdown(AtShutdown::Wait), 2);
-    });
-    let numbers = [next_number(&told), next_number(&told)];
-    // The shell needs a moment to set its trap.
-    std::thread::sleep(Duration::from_millis(300));
-    let within = Duration::from_millis(400);
-    let metrics = running.metrics().clone();
-    let begin = Instant::now();
-    running.shutdown(within).expect("it ends well");
-    assert!(begin.elapsed() >= within, "they get the time that there is");
-    let mut ends = BTreeMap::new();
-    while let Ok(event) = told.recv() {
-        if let Told::Ended { key, exit, at } = event {
-            assert!(at - begin >= within);
-            ends.insert(key, exit);
-        }
-    }
-    assert_eq!(ends, BTreeMap::from([(1, SIGKILL), (2, SIGKILL)]));
-    assert!(numbers.iter().all(|&number| !exists(number)));
-    assert_eq!(metrics.snapshot().children_killed, 2);
-}
-
-#[test]
-fn who_is_detached_runs_on_and_is_collected_without_a_word() {
-    let _alone = alone();
-    let (running, told) = launch(|parent, cx| {
-        let child = parent.spawn(cx, sh("exec sleep 60"), 1).expect("it starts");
-        assert!(cx.detach(child) && !cx.detach(child));
-        assert!(!cx.is_running(child));
-    });
-    let number = next_number(&told);
-    wait_until("it is let go", || running.metrics().snapshot().children_active == 0);
-    assert!(exists(number));
-    kill(number);
-    wait_gone(number);
-    stop(running);
-    assert!(told.try_iter().all(|event| !matches!(event, Told::Ended { .. })));
-}
-
-#[test]
-fn a_worker_that_never_serves_leaves_no_child_behind() {
-    let _alone = alone();
-    let (tell, told) = mpsc::channel();
-    let plan: std::sync::Arc<Plan> =
-        std::sync::Arc::new(Box::new(|parent: &mut Parent, cx: &mut Ctx<'_, Parent>| {
-            parent.spawn(cx, sh("exec sleep 60"), 1);
-            std::panic::resume_unwind(Box::new("on purpose"));
-        }));
-    let server = Server::new(config(1).build().expect("the configuration is valid"));
-    let launched = server.launch(move |_| Parent {
-        tell: tell.clone(),
-        plan: std::sync::Arc::clone(&plan),
-        on_child: |_, _, _, _| {},
-        ids: Vec::new(),
-        live: BTreeMap::new(),
-    });
-    assert!(launched.is_err());
-    wait_gone(next_number(&told));
-}
-
-#[test]
-fn a_dropped_server_leaves_no_child_behind() {
-    let _alone = alone();
-    let (running, told) = launch(|parent, cx| {
-        parent.spawn(cx, sh("trap '' TERM; while :; do sleep 0.05; done"), 1);
-    });
-    let number = next_number(&told);
-    drop(running);
-    assert!(!exists(number));
 }
 
 #[test]

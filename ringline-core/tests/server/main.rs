@@ -8,6 +8,7 @@ mod adopting;
 mod children;
 mod clients;
 mod connecting;
+mod leaving;
 mod mailing;
 mod rogue;
 mod serving;

@@ -63,10 +63,10 @@ fn one_that_is_given_up_before_it_is_open_ends_with_the_reason_and_nothing_befor
                 let id = world.act(|probe, cx| {
                     let id = probe.adopt(cx, socket).expect("there is room");
                     if aborts {
-                        probe.abort(cx, id)
+                        probe.abort(cx, id);
                     } else {
-                        probe.close(cx, id)
-                    };
+                        probe.close(cx, id);
+                    }
                     id
                 });
                 let reason = if aborts { CloseReason::Aborted } else { CloseReason::Closed };

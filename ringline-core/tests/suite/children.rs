@@ -61,6 +61,19 @@ fn ends(world: &World<Probe>) -> Vec<(ChildId, u64, ChildExit)> {
     world.handler().ends.clone()
 }
 
+/// Sends what there is room for, and then ends our direction.
+fn feed(probe: &mut Probe, cx: &mut super::Cx<'_>, id: ConnId) {
+    while probe.count < probe.output.len() {
+        let end = probe.output.len().min(probe.count + 1000);
+        let piece = probe.output[probe.count..end].to_vec();
+        if probe.send(cx, id, &piece).is_none() {
+            return;
+        }
+        probe.count = end;
+    }
+    cx.shutdown_write(id);
+}
+
 #[test]
 fn what_is_sent_to_a_child_comes_back_and_its_end_is_told() {
     // The output is taken while the input is high: a child that is not read does not read.
@@ -73,17 +86,6 @@ fn what_is_sent_to_a_child_comes_back_and_its_end_is_told() {
         },
         ..Hooks::SINK
     };
-    fn feed(probe: &mut Probe, cx: &mut super::Cx<'_>, id: ConnId) {
-        while probe.count < probe.output.len() {
-            let end = probe.output.len().min(probe.count + 1000);
-            let piece = probe.output[probe.count..end].to_vec();
-            if probe.send(cx, id, &piece).is_none() {
-                return;
-            }
-            probe.count = end;
-        }
-        cx.shutdown_write(id);
-    }
     on_every_kernel_with(
         super::base().outbox_bytes(20_000).outbox_high_bytes(5_000).outbox_low_bytes(1_000),
         || Probe::new(hooks).without_holding(),
@@ -219,6 +221,9 @@ fn who_is_detached_is_not_told_of() {
             world.shut_down(ms(10_000));
             wait(world, "the end", |world| world.is_done());
             assert!(ends(world).is_empty());
+            while let Some(played) = world.spawned() {
+                assert_eq!(world.signals_of(&played), [], "who is let go gets no signal");
+            }
             if !world.handler().kernel.is_simulated() {
                 for number in numbers {
                     let script = format!("kill -9 {number}");

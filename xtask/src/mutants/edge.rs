@@ -96,8 +96,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A worker that is ready does not wait for the others.",
         rules: "P1, FAULTS 111",
         file: "server/thread.rs",
-        from: "        if started.recv().is_err() {\n            return Ok(());",
-        to: "        if false {\n            return Ok(());",
+        from: "        let Ok(others) = started.recv() else { return Ok(()) };\n",
+        to: "        drop(started);\n        let others: Vec<Teller> = Vec::new();\n",
     },
     Mutant {
         name: "panic-unsaid",

@@ -287,8 +287,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "Data that found no room in an outbox below its high mark is not presented again.",
         rules: "P28",
         file: "ctx/sending.rs",
-        from: "        if conn.outbox.raise() {\n            if self.holds_reads {",
-        to: "        if false {\n            if self.holds_reads {",
+        from: "        if conn.outbox.raise() {\n",
+        to: "        if false {\n",
     },
     Mutant {
         name: "starved-for-ever",
