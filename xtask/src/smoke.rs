@@ -157,7 +157,13 @@ fn run_client(path: &str, arguments: &[&str], upstream: SocketAddr) -> Result<()
     let removed = std::fs::remove_file(&page).map_err(|error| format!("{}: {error}", page.display()));
     match status? {
         status if status.success() => removed,
-        status => Err(format!("{status}\n{}", client.output())),
+        status => {
+            // What it has said last may still be on its way through the pipes.
+            while let Ok(line) = client.lines.recv_timeout(STOP_LIMIT) {
+                client.seen.push(line);
+            }
+            Err(format!("{status}\n{}", client.output()))
+        }
     }
 }
 
