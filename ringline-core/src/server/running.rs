@@ -78,8 +78,17 @@ impl<M> Running<M> {
         let capabilities = ready[0].capabilities;
         let metrics = Metrics::new(ready.into_iter().map(|ready| ready.metrics).collect());
         let local_addrs = listen_addrs.iter().filter_map(Addr::ip).collect();
-        let _watch = watch;
-        Self { handles, listen_addrs, local_addrs, udp_addrs, metrics, capabilities, mailbox, _watch, pools }
+        Self {
+            handles,
+            listen_addrs,
+            local_addrs,
+            udp_addrs,
+            metrics,
+            capabilities,
+            mailbox,
+            pools,
+            _watch: watch,
+        }
     }
 
     /// The IP addresses the server listens on, in the order in which they were added. Port 0 has

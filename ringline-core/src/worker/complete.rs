@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::conn::machine::{self, Memory};
-use crate::conn::{CloseReason, ConnId, Event, Limit};
+use crate::conn::{CloseReason, Conn, ConnId, Event, Limit};
 use crate::handler::EventHandler;
 use crate::op::{Completion, Kind, Outcome, Tag};
 
@@ -97,7 +97,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 None => self.connected(id),
             },
             Event::Ended => self.ended(id),
-            Event::OutOfBuffers => self.io.shard.buffers_empty.increment(),
+            Event::OutOfBuffers => {
+                self.io.shard.buffers_empty.increment();
+                self.ran_dry = true;
+            }
             Event::Sent { bytes, is_whole, is_progress, fresh } => {
                 self.count_sent(bytes, is_whole, fresh);
                 if is_progress {
@@ -137,7 +140,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// The socket did not take everything at once.
     #[cold]
     fn fell_short(&mut self, id: ConnId, took: usize) {
-        if self.io.conns.get(id).is_some_and(|conn| conn.has_ended()) {
+        if self.io.conns.get(id).is_some_and(Conn::has_ended) {
             self.send_later(id, took);
         }
     }

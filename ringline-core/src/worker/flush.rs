@@ -27,6 +27,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         let empty = std::mem::take(&mut self.spare);
         let mut dirty = std::mem::replace(&mut self.io.dirty, empty);
+        if std::mem::take(&mut self.ran_dry) {
+            self.lots.draw(&mut dirty);
+        }
         let mut done = 0;
         for &id in &dirty {
             if self.flush_conn(id).is_err() {

@@ -14,6 +14,7 @@ mod deliver;
 mod dispatch;
 mod flush;
 mod jobs;
+mod lots;
 mod mail;
 mod race;
 mod shared;
@@ -34,6 +35,7 @@ use crate::job::Jobs;
 use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
+use lots::Lots;
 use shutdown::Shutdown;
 use std::io;
 use std::sync::Arc;
@@ -62,6 +64,9 @@ pub(crate) struct Worker<H: EventHandler, B> {
     /// How others wake this worker, and what they have posted.
     sleeper: Sleeper,
     letters: Letters<H::Message>,
+    /// A receive has found no buffer, so whose receive is armed first is a matter of chance.
+    ran_dry: bool,
+    lots: Lots,
     /// Lists that a turn works through, kept for their memory.
     spare: Vec<ConnId>,
     overflows_seen: u64,
@@ -100,6 +105,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             interval_due: false,
             is_woken: false,
             prompt: false,
+            ran_dry: false,
+            lots: Lots::new(),
             spare: Vec::new(),
             overflows_seen: 0,
         })

@@ -120,3 +120,56 @@ fn a_notification_that_never_comes_is_not_waited_for_when_the_ring_goes() {
     assert_eq!(owners.alive(), 0, "it went with the ring, once");
     assert!(owners.are_untouched());
 }
+
+/// Counts what each connection says.
+#[derive(Default)]
+struct Sink {
+    heard: Vec<usize>,
+}
+
+impl EventHandler for Sink {
+    type Conn = usize;
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<usize> {
+        self.heard.push(0);
+        Admit::Accept(self.heard.len() - 1)
+    }
+
+    fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, at: &mut usize, data: &[u8]) -> Consumed {
+        self.heard[*at] += data.len();
+        Consumed::all(data)
+    }
+}
+
+#[test]
+fn peers_that_never_stop_leave_receive_buffers_to_the_others() {
+    const PEERS: usize = 5;
+    let config = Config::builder()
+        .receive_buffers(2)
+        .receive_buffer_bytes(4096)
+        .build()
+        .expect("a valid configuration");
+    // Without incremental buffers, two buffers are two receives.
+    let mut world = World::loopback_as_on_old_kernels(&config, Sink::default()).expect("a ring");
+    let mut peers = Vec::new();
+    for count in 1..=PEERS {
+        peers.push(world.connect());
+        assert!(world.run_until(|world| world.handler().heard.len() == count));
+    }
+    for _ in 0..1000 {
+        for &peer in &peers {
+            world.write(peer, &[7; 1 << 16]);
+        }
+        world.turn();
+    }
+    let heard = world.handler().heard.clone();
+    assert!(world.metrics().buffers_empty > 50, "buffers were short");
+    let (least, most) = (heard.iter().min().copied(), heard.iter().max().copied());
+    assert!(least.zip(most).is_some_and(|(least, most)| least > most / 4), "{heard:?}");
+    for peer in peers {
+        world.reset(peer);
+    }
+    world.shut_down(Duration::from_secs(5));
+    assert!(world.run_until(|world| world.is_done()));
+}

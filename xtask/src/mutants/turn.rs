@@ -467,4 +467,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "            self.io.queued -= bytes;\n",
         to: "",
     },
+    Mutant {
+        name: "dry-in-order",
+        breaks: "Receives that found no buffer are armed in the order in which they did not, so that the last never gets one.",
+        rules: "-",
+        file: "worker/complete.rs",
+        from: "self.ran_dry = true;",
+        to: "self.ran_dry = false;",
+    },
 ];
