@@ -61,9 +61,9 @@ fn keep_going(switch: Switch, outages: u64) -> (Link, usize) {
     for outcome in &theirs {
         assert!(outcome.is_complete && outcome.reason.is_clean(), "{outcome:?}");
     }
-    let served: BTreeSet<_> = theirs.iter().filter_map(|outcome| outcome.salt).collect();
+    let known: BTreeSet<_> = theirs.iter().filter_map(|outcome| outcome.salt).collect();
     for outcome in &ours {
-        let is_served = outcome.salt.is_some_and(|salt| served.contains(&salt));
+        let is_served = outcome.salt.is_some_and(|salt| known.contains(&salt));
         let is_whole = outcome.is_complete && outcome.reason.is_clean() && is_served;
         assert!(is_whole || is_turned_away(outcome) && !is_served, "{outcome:?}");
     }

@@ -159,7 +159,7 @@ fn peers_that_never_stop_leave_receive_buffers_to_the_others() {
     }
     for _ in 0..1000 {
         for &peer in &peers {
-            world.write(peer, &[7; 1 << 16]);
+            world.write(peer, &[7; 1 << 14]);
         }
         world.turn();
     }
