@@ -11,7 +11,7 @@ use super::{Sim, ledger::Breach};
 use crate::buf::{Lease, Outgoing};
 use crate::net::arrival::{self, Facts};
 use crate::net::{BindError, BindUdp, BoundUdp, UdpOptions};
-use crate::op::{Fd, Outcome, UserData};
+use crate::op::{Fd, Op, Outcome, UserData};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -48,7 +48,8 @@ struct Port {
     drops: u32,
     errno: i32,
     receive: Option<UserData>,
-    sends: u32,
+    /// Operations of which the core does not know that they are over.
+    under_way: u32,
 }
 
 /// A peer: somebody else's socket.
@@ -86,12 +87,32 @@ pub(super) struct Datagrams {
     ports: Rc<RefCell<Ports>>,
     departures: Vec<Departure>,
     buffers: Option<Buffers>,
+    /// The sockets of operations that the core has not seen the end of.
+    flights: BTreeMap<u64, u32>,
 }
 
 impl Datagrams {
     pub(super) fn new() -> Self {
         let ports = Rc::new(RefCell::new(Ports::default()));
-        Self { ports, departures: Vec::new(), buffers: None }
+        Self { ports, departures: Vec::new(), buffers: None, flights: BTreeMap::new() }
+    }
+
+    /// The core has pushed an operation.
+    pub(super) fn pushed(&mut self, user_data: UserData, op: &Op) {
+        let (Op::RecvDatagrams { fd } | Op::SendDatagram { fd, .. }) = op else { return };
+        if let Some(port) = self.ports.borrow_mut().open.get_mut(&fd.0) {
+            port.under_way += 1;
+            self.flights.insert(user_data.bits(), fd.0);
+        }
+    }
+
+    /// The core was told that an operation is over.
+    pub(super) fn settled(&mut self, user_data: UserData) {
+        if let Some(number) = self.flights.remove(&user_data.bits())
+            && let Some(port) = self.ports.borrow_mut().open.get_mut(&number)
+        {
+            port.under_way -= 1;
+        }
     }
 
     pub(super) fn maker(&self) -> Box<dyn BindUdp> {
@@ -167,7 +188,7 @@ impl BindUdp for SimSockets {
             drops: 0,
             errno: 0,
             receive: None,
-            sends: 0,
+            under_way: 0,
         };
         ports.open.insert(number, port);
         Ok(Box::new(SimSocket { ports: Rc::clone(&self.0), number, local }))
@@ -196,7 +217,7 @@ impl Drop for SimSocket {
     fn drop(&mut self) {
         let mut ports = self.ports.borrow_mut();
         let Some(port) = ports.open.remove(&self.number) else { return };
-        if port.receive.is_some() || port.sends > 0 {
+        if port.under_way > 0 {
             let rule = "no close before everything else has completed";
             ports.breach = Some(format!("{rule}: datagram socket {}", port.local));
         }
@@ -255,7 +276,7 @@ impl Sim {
 
     pub(super) fn begin_send_datagram(&mut self, user_data: UserData, fd: Fd, datagram: Box<Outgoing>) {
         match self.datagrams.ports.borrow_mut().open.get_mut(&fd.0) {
-            Some(port) => port.sends += 1,
+            Some(_) => {}
             None => self.trace.panic("a send of a datagram names a socket that is open"),
         }
         let errno = if self.dice.strikes(Fault::DatagramFails) { self.dice.pick(&ERRNOS) } else { 0 };
@@ -321,7 +342,6 @@ impl Sim {
         }
         let mut from = None;
         if let Some(port) = self.datagrams.ports.borrow_mut().open.get_mut(&number) {
-            port.sends -= 1;
             let to = datagram.to.or(port.options.peer).expect("the core says where to");
             from = Some((datagram.source.map_or(port.local, |ip| (ip, port.local.port()).into()), to));
         }

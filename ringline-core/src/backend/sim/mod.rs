@@ -252,6 +252,7 @@ impl Backend for Sim {
         }
         self.trace.note(|| format!("push {} as {:?}", trace::describe(&op), user_data.decode()));
         self.ledger.record(user_data, &op);
+        self.datagrams.pushed(user_data, &op);
         let staged = match &op {
             Op::SendNow { span, .. } => stage.bytes(*span).to_vec(),
             _ => Vec::new(),
@@ -290,6 +291,7 @@ impl Backend for Sim {
             outcome if completion.tag.kind != Kind::Wake && kernel::is_last(outcome, completion.more) => {
                 let lends = matches!(outcome, Outcome::Sent { .. }) && completion.more;
                 self.ledger.settle(user_data, lends);
+                self.datagrams.settled(user_data);
             }
             _ => {}
         }
