@@ -77,9 +77,6 @@ pub(super) fn checked(addr: Addr, options: &ConnectOptions) -> Result<Dial, Conn
 
 impl Io {
     fn dial(&mut self, dial: Dial, timeout: Option<Duration>) -> Result<ConnId, ConnectError> {
-        if self.is_ending {
-            return Err(ConnectError::ShuttingDown);
-        }
         if dial.addr.unix().is_some_and(UnixAddr::is_unnamed) {
             return Err(ConnectError::Unnamed);
         }
@@ -88,13 +85,13 @@ impl Io {
 
     /// A connection whose address is not known yet.
     pub(super) fn dial_later(&mut self, timeout: Option<Duration>) -> Result<ConnId, ConnectError> {
-        if self.is_ending {
-            return Err(ConnectError::ShuttingDown);
-        }
         self.enter(Conn::racing(), timeout)
     }
 
     fn enter(&mut self, conn: Conn, timeout: Option<Duration>) -> Result<ConnId, ConnectError> {
+        if self.is_ending {
+            return Err(ConnectError::ShuttingDown);
+        }
         let full = ConnectError::Full { limit: self.conns.limit() };
         let conn = Conn { watch: self.watch, ..conn };
         let id = self.conns.insert(conn).map_err(|_| full)?;

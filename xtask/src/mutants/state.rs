@@ -350,8 +350,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "Data is presented although the outbox is high.",
         rules: "P28",
         file: "ctx/sending.rs",
-        from: "if conn.outbox.has_risen(&self.limits) {\n            conn.is_held = self.holds_reads && !conn.reads_on;",
-        to: "if conn.outbox.has_risen(&self.limits) {\n            conn.is_held = false;",
+        from: "if conn.outbox.has_risen(&self.limits) {\n            if self.holds_reads && !conn.reads_on {",
+        to: "if conn.outbox.has_risen(&self.limits) {\n            if false {",
     },
     Mutant {
         name: "aborted-bytes-counted",
