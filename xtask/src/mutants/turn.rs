@@ -64,8 +64,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A cancel names its target without the generation and misses it.",
         rules: "KERNEL 42, FAULTS 8",
         file: "worker/flush.rs",
-        from: "UserData::new(Kind::Recv, id.generation, id.row)",
-        to: "UserData::new(Kind::Recv, 0, id.row)",
+        from: "let target = UserData::new(kind, id.generation, id.row);",
+        to: "let target = UserData::new(kind, 0, id.row);",
     },
     Mutant {
         name: "no-room-loses-send",
