@@ -123,17 +123,18 @@ fn next_accepted(told: &Receiver<Told>) -> (usize, Addr, usize) {
     }
 }
 
-/// The threads of this process that belong to workers, by their numbers.
+/// The threads of all workers, by their numbers.
 fn worker_threads() -> Vec<u64> {
+    threads(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// The threads of the process whose names go on like this behind `ringline-`.
+fn threads(goes_on: impl Fn(&str) -> bool) -> Vec<u64> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has /proc");
-    let is_worker = |task: &std::path::Path| {
-        // A thread may end between being listed and being looked at.
-        std::fs::read_to_string(task.join("comm")).is_ok_and(|name| {
-            let number = name.strip_prefix("ringline-").and_then(|rest| rest.chars().next());
-            number.is_some_and(|first| first.is_ascii_digit())
-        })
-    };
-    let tasks = tasks.filter_map(Result::ok).filter(|task| is_worker(&task.path()));
+    // A thread may end between being listed and being looked at.
+    let name = |task: &std::path::Path| std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+    let is_wanted = |task: &std::path::Path| name(task).strip_prefix("ringline-").is_some_and(&goes_on);
+    let tasks = tasks.filter_map(Result::ok).filter(|task| is_wanted(&task.path()));
     tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
 }
 
