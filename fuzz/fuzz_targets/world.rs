@@ -7,11 +7,25 @@
 
 #[path = "../../ringline-core/tests/sim_seeds/chaos.rs"]
 mod chaos;
+#[path = "../../ringline-core/tests/sim_seeds/children.rs"]
+mod children;
+#[path = "../../ringline-core/tests/sim_seeds/datagrams.rs"]
+mod datagrams;
 #[path = "../tape.rs"]
 mod dice;
+#[path = "../../ringline-core/tests/sim_seeds/errands.rs"]
+mod errands;
+#[path = "../../ringline-core/tests/sim_seeds/limits.rs"]
+mod limits;
+#[path = "../../ringline-core/tests/sim_seeds/options.rs"]
+mod options;
 #[path = "../../ringline-core/tests/sim_seeds/run.rs"]
 #[allow(dead_code)]
 mod run;
+#[path = "../../ringline-core/tests/sim_seeds/sending.rs"]
+mod sending;
+#[path = "../../ringline-core/tests/common/tracked.rs"]
+mod tracked;
 
 use libfuzzer_sys::{Corpus, fuzz_target};
 
