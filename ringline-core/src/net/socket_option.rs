@@ -127,6 +127,14 @@ pub enum OptionError {
         /// How many there may be.
         max: usize,
     },
+    /// A raw option whose value holds an address, which the kernel would follow wherever it leads.
+    #[error(
+        "{option} takes an address in its value, which nobody could vouch for: set it on a socket of your own, and adopt that"
+    )]
+    HoldsAddress {
+        /// Which one.
+        option: SocketOption,
+    },
     /// A raw option that would make closing a socket wait, and the worker with it.
     #[error(
         "SO_LINGER would let a close block the worker: use reset_on_close, or linger of the configuration"

@@ -172,7 +172,8 @@ impl SocketOptions {
     }
 
     /// Any other option, by its numbers and the bytes of its value, as in `setsockopt(2)`. Nobody checks
-    /// what it does to the socket; of a listener, accepted sockets have it if the kernel passes it on.
+    /// what it does to the socket. Options whose values hold addresses, such as `SO_ATTACH_FILTER` and those
+    /// of netfilter, are refused: no safe call may have the kernel follow a pointer. Of a listener, accepted sockets have it if the kernel passes it on.
     /// Values have 1 to [`RAW_BYTES_MAX`](Self::RAW_BYTES_MAX) bytes, and there may be
     /// [`RAW_MAX`](Self::RAW_MAX) of them.
     #[must_use]
@@ -313,8 +314,25 @@ fn check(option: SocketOption, value: &Value) -> Result<(), OptionError> {
             if option == (SocketOption::Raw { level: libc::SOL_SOCKET, name: libc::SO_LINGER }) {
                 return Err(OptionError::Blocks);
             }
+            if holds_address(option) {
+                return Err(OptionError::HoldsAddress { option });
+            }
             if !is_raw && bytes.contains(&0) { Err(OptionError::ZeroByte { option }) } else { Ok(()) }
         }
+    }
+}
+
+/// Whether the value of a raw option holds an address of this process, as programs for packet filters and
+/// tables of netfilter do. No safe call may hand such a value to the kernel.
+fn holds_address(option: SocketOption) -> bool {
+    let SocketOption::Raw { level, name } = option else { return false };
+    match level {
+        libc::SOL_SOCKET => matches!(name, libc::SO_ATTACH_FILTER | libc::SO_ATTACH_REUSEPORT_CBPF),
+        // The tables of IPv4, ARP and bridges begin at 64, 96 and 128; IP itself ends before.
+        libc::IPPROTO_IP => name >= 64,
+        // The tables of IPv6 have two numbers in the middle of its own.
+        libc::IPPROTO_IPV6 => matches!(name, 64 | 65),
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@
 use super::Worker;
 use crate::backend::{Backend, Full};
 use crate::config::Config;
-use crate::conn::{Conn, ConnId, Fired, Inbox, PhaseEvent};
+use crate::conn::{Conn, ConnId, Fired, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
 use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Remote, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
@@ -286,9 +286,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.io.shard.connections_refused.increment();
             return self.acceptor.orphan(fd);
         };
-        if id.row() == self.users.len() {
-            self.users.push(None);
-            self.inboxes.push(Inbox::default());
+        if id.row() >= self.users.len() {
+            self.widen();
         }
         match self.accept_handler(id, &Peer::new(*remote, listener)) {
             Some(Admit::Accept(state)) => self.open(id, state, source),

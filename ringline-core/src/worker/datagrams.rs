@@ -49,7 +49,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         match tag.kind {
             Kind::UdpRecv => self.udp_received(tag, outcome, more),
             Kind::UdpSend => self.udp_sent(tag, outcome),
-            Kind::CancelUdpSend => self.udp_send_cancelled(tag),
+            Kind::CancelUdpSend => self.udp_send_cancelled(tag, &outcome),
             _ => {
                 if let Some((id, row)) = self.io.udp.find_mut(tag) {
                     row.cancels_receive = false;
@@ -294,7 +294,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    fn udp_send_cancelled(&mut self, tag: Tag) {
+    fn udp_send_cancelled(&mut self, tag: Tag, outcome: &Outcome) {
         let Some((send, sending)) = self.io.udp.find_send(tag) else {
             unreachable!("the row of a send is free only when its cancel is over, too");
         };
@@ -302,6 +302,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         sending.cancels = false;
         if sending.is_over {
             self.io.udp.end_send(send);
+        } else if matches!(outcome, Outcome::Failed { errno: libc::ENOENT }) {
+            // What was not found may be there all the same.
+            sending.is_cancelled = false;
         }
         if let Some(row) = self.io.udp.get_mut(socket) {
             row.in_flight -= 1;

@@ -13,6 +13,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[cold]
     pub(super) fn attempt_won(&mut self, attempt: ConnId, id: ConnId) {
         let Some(race) = self.io.races.remove(id) else { return self.give_up(attempt) };
+        if !self.is_dialing(id) {
+            // Its end has begun meanwhile; the winner is given up like the others.
+            return self.leave_race(race);
+        }
         let Some(conn) = self.io.conns.get_mut(attempt) else { return };
         let (fd, family) = (std::mem::replace(&mut conn.fd, Fd::NONE), conn.family);
         self.leave_race(race);
@@ -27,6 +31,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[cold]
     pub(super) fn attempt_ended(&mut self, attempt: ConnId, id: ConnId, conn: &Conn) {
         self.io.races.end(attempt);
+        if !self.is_dialing(id) {
+            return;
+        }
         let Some(race) = self.io.races.get_mut(id) else { return };
         if let Some(CloseReason::ConnectFailed { errno }) = conn.reason {
             race.errno = errno;
@@ -47,14 +54,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn attempt_overdue(&mut self, id: ConnId) {
         let Some(race) = self.io.races.get_mut(id) else { return };
         race.timer = None;
-        // There is an attempt under way, so a full table only makes this one wait.
-        let _ = self.io.next_attempt(id);
+        if self.is_dialing(id) {
+            // There is an attempt under way, so a full table only makes this one wait.
+            let _ = self.io.next_attempt(id);
+        }
     }
 
     /// The addresses of the name are there, or there are none.
     #[cold]
     pub(super) fn race_to(&mut self, id: ConnId, result: Result<Vec<SocketAddr>, ResolveError>) {
-        if self.io.conns.get(id).is_none_or(|conn| conn.phase != Phase::Connecting) {
+        if !self.is_dialing(id) {
             return;
         }
         let reason = match result.map(|addrs| self.io.start_race(id, &addrs)) {
@@ -72,6 +81,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if let Some(race) = self.io.races.remove(id) {
             self.leave_race(race);
         }
+    }
+
+    /// Whether a connection is still to be made.
+    fn is_dialing(&self, id: ConnId) -> bool {
+        self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Connecting)
     }
 
     fn leave_race(&mut self, race: Race) {

@@ -111,11 +111,11 @@ fn the_deadline_is_for_all_of_them_together() {
 fn what_is_given_up_leaves_no_attempt_behind() {
     on_every_network(|world| {
         let (silent, alive) = (ip(&world.silent_addr()), ip(&world.dial_addr()));
-        for turns in 0..2 {
+        for is_under_way in [false, true] {
             let before = world.metrics().connects_failed;
             let id = race(world, &[silent, alive], &options().attempt_delay(ms(10_000)));
-            for _ in 0..turns {
-                world.turn();
+            if is_under_way {
+                world.sleep(ms(5));
             }
             world.act(|_, cx| cx.abort(id));
             assert_eq!(wait_closed(world, id), CloseReason::Aborted);
@@ -197,5 +197,42 @@ fn a_resolver_that_hangs_does_not_outlive_the_deadline() {
         // The resolver works on.
         world.act(|_, cx| cx.resolve("slow.test", 9, JobKey(1)).map(drop)).expect("there is room for a name");
         wait(world, "on_resolved", |world| !world.handler().names.is_empty());
+    });
+}
+
+#[test]
+fn peers_are_accepted_while_attempts_are_under_way() {
+    on_every_network(|world| {
+        let silent = ip(&world.silent_addr());
+        world.set_name("silent.test", Ok(vec![silent.ip()]));
+        let options = options().timeout(ms(60_000));
+        let id = world
+            .act(|probe, cx| probe.connect_host(cx, ("silent.test", silent.port()), &options))
+            .expect("there is room for a connection");
+        wait(world, "the name is known", |world| world.act(|_, cx| cx.connections()) == 2);
+        super::assert_serves(world);
+        world.act(|_, cx| cx.abort(id));
+        // Serving may have taken until the deadline.
+        let timeout = CloseReason::LimitExceeded(Limit::ConnectTimeout);
+        assert!([CloseReason::Aborted, timeout].contains(&wait_closed(world, id)));
+    });
+}
+
+#[test]
+fn an_attempt_that_succeeds_behind_the_end_is_given_up() {
+    on_every_network(|world| {
+        let alive = ip(&world.dial_addr());
+        for turns in 0..6 {
+            let id = race(world, &[alive, alive], &options());
+            for _ in 0..turns {
+                if world.handler().opened.contains(&id) {
+                    break;
+                }
+                world.turn();
+            }
+            world.act(|_, cx| cx.abort(id));
+            assert_eq!(wait_closed(world, id), CloseReason::Aborted);
+        }
+        wait(world, "nothing is left", |world| world.act(|_, cx| cx.connections()) == 0);
     });
 }

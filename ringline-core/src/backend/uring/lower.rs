@@ -159,9 +159,9 @@ impl Uring {
     #[inline]
     pub(super) fn submit(&mut self, user_data: UserData, entry: squeue::Entry) {
         self.in_flight.begin();
-        // SAFETY: what the entry names was lent to `in_flight`, which gives it back only for the
-        // last completion, or is static; receives name a group of buffers that `buffers` owns, and
-        // the poll a descriptor that `wake` keeps open.
+        // SAFETY: what the entry names was lent to `in_flight` or `datagrams`, which give it back only for
+        // the last completion, or is static; receives name a group of buffers that `buffers` or
+        // `datagrams` owns. Descriptors that are named are no memory.
         unsafe { self.ring.push(&entry.user_data(user_data.bits())) };
     }
 }

@@ -105,3 +105,21 @@ fn a_reset_is_a_linger_of_no_time() {
     assert_eq!(settings[0].value.len(), size_of::<libc::linger>());
     assert_eq!(*settings[0].value, [1_i32.to_ne_bytes(), [0; 4]].concat());
 }
+
+#[test]
+fn no_value_may_hold_an_address() {
+    let raw =
+        |level, name| SocketOptions::new().raw(level, name, &[0; 16]).settings(Family::V4, Moment::Fresh);
+    let refused = [
+        (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+        (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF),
+        (libc::IPPROTO_IP, 64),
+        (libc::IPPROTO_IP, 128),
+        (libc::IPPROTO_IPV6, 64),
+    ];
+    for (level, name) in refused {
+        let option = SocketOption::Raw { level, name };
+        assert_eq!(raw(level, name), Err(OptionError::HoldsAddress { option }));
+    }
+    assert!(raw(libc::IPPROTO_IPV6, libc::IPV6_TCLASS).is_ok());
+}
