@@ -15,7 +15,7 @@ use std::time::Duration;
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// Address to bind, such as 0.0.0.0:7777 or [::]:7777; repeat it for more. Port 0 lets the kernel
+    /// Address to bind, such as `0.0.0.0:7777` or `[::]:7777`; repeat it for more. Port 0 lets the kernel
     /// choose
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7777")]
     listen: Vec<String>,
