@@ -173,7 +173,8 @@ impl SocketOptions {
 
     /// Any other option, by its numbers and the bytes of its value, as in `setsockopt(2)`. Nobody checks
     /// what it does to the socket. Options whose values hold addresses, such as `SO_ATTACH_FILTER` and those
-    /// of netfilter, are refused: no safe call may have the kernel follow a pointer. Of a listener, accepted sockets have it if the kernel passes it on.
+    /// of netfilter, are refused: no safe call may have the kernel follow a pointer. Of a listener,
+    /// accepted sockets have it if the kernel passes it on.
     /// Values have 1 to [`RAW_BYTES_MAX`](Self::RAW_BYTES_MAX) bytes, and there may be
     /// [`RAW_MAX`](Self::RAW_MAX) of them.
     #[must_use]
