@@ -95,13 +95,14 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
         for argument in special.map_or(&[][..], |special| special.arguments) {
             command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
         }
+        let has_datagrams = name.starts_with("udp");
         match special.and_then(|special| special.dialogue) {
-            None if name.starts_with("udp") => check(&command, echo_datagrams),
+            None if has_datagrams => check(&command, echo_datagrams),
             Some((request, answer)) => check(&command, |address| ask(address, request, answer)),
             None => check(&command, echo),
         }
         .map_err(fault)?;
-        if special.is_none_or(|special| special.dialogue.is_none()) {
+        if !has_datagrams && special.is_none_or(|special| special.dialogue.is_none()) {
             unix::check(&command).map_err(fault)?;
         }
         println!("example {name}: ok");
