@@ -50,7 +50,7 @@ impl Listener {
 
     /// Has the kernel note when bytes of connections arrive that are made from now on.
     pub(crate) fn enable_timestamps(&self) -> io::Result<()> {
-        sock_opt::set_int(self.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+        note_times(self.as_fd())
     }
 
     /// The listening descriptor; it closes on exec.
@@ -288,10 +288,7 @@ pub(crate) fn bind(addr: SocketAddr, options: &ListenOptions) -> Result<Listener
     let listening = socket.bind(&addr.into());
     let listening = listening.and_then(|()| Listener::new(socket, options.backlog, &settings, None));
     let mut listener = listening.map_err(|source| ListenError::from_kernel(addr, source))?;
-    if options.timestamps {
-        listener.enable_timestamps().map_err(|source| ListenError::from_kernel(addr, source))?;
-        listener.is_stamped = true;
-    }
+    listener.is_stamped = options.timestamps;
     Ok(listener)
 }
 
@@ -339,7 +336,15 @@ fn fresh(addr: SocketAddr, options: &ListenOptions) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     // Accepted sockets inherit it, which saves a call for each of them.
     socket.set_tcp_nodelay(options.nodelay)?;
+    if options.timestamps {
+        note_times(socket.as_fd())?;
+    }
     Ok(socket)
+}
+
+/// Has the kernel note when it receives the bytes of a socket, or of those that it accepts from now on.
+fn note_times(socket: BorrowedFd<'_>) -> io::Result<()> {
+    sock_opt::set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
 }
 
 #[cfg(test)]
