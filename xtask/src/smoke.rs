@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::artifacts::{self, Program};
 
+mod clients;
 mod unix;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -59,18 +60,6 @@ const SPECIALS: &[Special] = &[
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 
-/// Examples that are no servers, and what they are run with. They have to end well by themselves.
-const CLIENTS: &[(&str, &[&str])] = &[
-    ("fetch", &["--from", SITE_PLACE, "--connections", "20", "--workers", "2", "--expect", PAGE_PLACE]),
-    ("loadgen", &[UPSTREAM_PLACE, "--requests", "1000", "--connections", "8"]),
-];
-
-/// Stands for the address of a server that answers every request with the page.
-const SITE_PLACE: &str = "{site}";
-/// Stands for a file that holds the page.
-const PAGE_PLACE: &str = "{page}";
-const PAGE: &str = "a page of one line\n";
-
 /// Runs one server by its command line and wants an echo of it.
 pub(crate) fn one(command: &[String]) -> Result<(), String> {
     check(command, echo)?;
@@ -86,8 +75,8 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
         wants_help(path).map_err(fault)?;
         let special = SPECIALS.iter().find(|special| special.example == name);
         let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
-        if let Some((_, arguments)) = CLIENTS.iter().find(|(client, _)| client == name) {
-            run_client(path, arguments, upstream).map_err(fault)?;
+        if let Some(arguments) = clients::arguments(name) {
+            clients::run(path, arguments, upstream).map_err(fault)?;
             println!("example {name}: ok");
             continue;
         }
@@ -143,31 +132,6 @@ fn wants_help(path: &str) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("--help ends with {status}")) }
 }
 
-/// Runs a client by its command line.
-fn run_client(path: &str, arguments: &[&str], upstream: SocketAddr) -> Result<(), String> {
-    let site = serve_page().map_err(|error| format!("no server behind it: {error}"))?;
-    let page = std::env::temp_dir().join(format!("ringline-page-{}", std::process::id()));
-    std::fs::write(&page, PAGE).map_err(|error| format!("{}: {error}", page.display()))?;
-    let place = |argument: &&str| {
-        let argument = argument.replace(UPSTREAM_PLACE, &upstream.to_string());
-        argument.replace(SITE_PLACE, &site.to_string()).replace(PAGE_PLACE, &page.to_string_lossy())
-    };
-    let command: Vec<_> = std::iter::once(path.to_owned()).chain(arguments.iter().map(place)).collect();
-    let mut client = Server::start(&command)?;
-    let status = client.wait(TALK_LIMIT);
-    let removed = std::fs::remove_file(&page).map_err(|error| format!("{}: {error}", page.display()));
-    match status? {
-        status if status.success() => removed,
-        status => {
-            // What it has said last may still be on its way through the pipes.
-            while let Ok(line) = client.lines.recv_timeout(STOP_LIMIT) {
-                client.seen.push(line);
-            }
-            Err(format!("{status}\n{}", client.output()))
-        }
-    }
-}
-
 /// Starts the command on a free address, lets `talk` use it, and stops it.
 fn check(command: &[String], talk: impl FnOnce(SocketAddr) -> Result<(), String>) -> Result<(), String> {
     let address = free_address().map_err(|error| format!("no free address: {error}"))?;
@@ -188,26 +152,6 @@ fn serve_echo() -> std::io::Result<SocketAddr> {
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
-        }
-    });
-    Ok(address)
-}
-
-/// A server in threads of this process that answers every request with the page. It ends with the process.
-fn serve_page() -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PAGE}", PAGE.len());
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let answer = answer.clone();
-            thread::spawn(move || {
-                // The request is short and comes in one piece; what follows is the end.
-                while stream.read(&mut [0; 4096])? > 0 {
-                    stream.write_all(answer.as_bytes())?;
-                }
-                std::io::Result::Ok(())
-            });
         }
     });
     Ok(address)
@@ -475,8 +419,8 @@ mod tests {
     fn a_client_must_end_well() {
         let upstream = serving(drop);
         let wants_address = format!("test \"$0\" = {upstream}");
-        assert_eq!(run_client("sh", &["-c", &wants_address, UPSTREAM_PLACE], upstream), Ok(()));
-        let reason = run_client("sh", &["-c", "echo lost; exit 1"], upstream).expect_err("it fails");
+        assert_eq!(clients::run("sh", &["-c", &wants_address, UPSTREAM_PLACE], upstream), Ok(()));
+        let reason = clients::run("sh", &["-c", "echo lost; exit 1"], upstream).expect_err("it fails");
         assert!(reason.contains("exit status: 1") && reason.contains("lost"), "{reason}");
     }
 
