@@ -64,6 +64,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.call_conn(id, |handler, cx, conn| handler.on_open(cx, id, conn));
     }
 
+    pub(super) fn secured_handler(&mut self, id: ConnId) {
+        self.call_conn(id, |handler, cx, conn| handler.on_secured(cx, id, conn));
+    }
+
     /// Presents received bytes where the backend has them.
     #[inline]
     pub(super) fn data_handler(&mut self, id: ConnId, lease: &Lease) -> Option<Consumed> {

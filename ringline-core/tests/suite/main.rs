@@ -21,6 +21,7 @@ mod ending;
 mod forwarding;
 mod guards;
 mod jobs;
+mod layers;
 mod limits;
 mod mail;
 mod names;

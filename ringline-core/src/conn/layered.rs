@@ -1,0 +1,62 @@
+//! The layer of one connection and what it is not through with.
+//!
+//! Wire bytes reach the layer in the order in which they arrived, each once: what it leaves is kept
+//! here and presented again in front of what comes next.
+
+use crate::layer::{BACKLOG_BYTES, Layer, LayerError};
+
+/// Memory of the worker that all its layers use in turn.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    /// Wire bytes as they arrived, to be changed in place.
+    wire: Vec<u8>,
+    /// What the layer answers.
+    pub(crate) answers: Vec<u8>,
+    /// Where plain bytes go of which the handler is expected to leave nothing.
+    pub(crate) plain: Vec<u8>,
+}
+
+/// A layer in its place.
+#[derive(Debug)]
+pub(crate) struct Layered {
+    pub(crate) layer: Box<dyn Layer>,
+    tail: Vec<u8>,
+    /// It is one of the worker's handshakes.
+    pub(crate) is_counted: bool,
+    /// What the handler has left unread is for the layer, which came later.
+    pub(crate) takes_inbox: bool,
+}
+
+impl Layered {
+    pub(crate) fn new(layer: Box<dyn Layer>) -> Self {
+        Self { layer, tail: Vec::new(), is_counted: false, takes_inbox: false }
+    }
+
+    /// Has the layer take bytes that arrived. Appends to `plain` and to the answers in `scratch`.
+    pub(crate) fn read(
+        &mut self,
+        arrived: &[u8],
+        plain: &mut Vec<u8>,
+        scratch: &mut Scratch,
+    ) -> Result<(), LayerError> {
+        let Scratch { wire, answers, .. } = scratch;
+        if self.tail.is_empty() {
+            wire.clear();
+            wire.extend_from_slice(arrived);
+            let through = self.layer.read(wire, plain, answers)?;
+            if through < wire.len() {
+                self.tail.extend_from_slice(&wire[through..]);
+            }
+        } else {
+            self.tail.extend_from_slice(arrived);
+            let through = self.layer.read(&mut self.tail, plain, answers)?;
+            if through == self.tail.len() {
+                // Idle connections keep no memory for what is not there.
+                self.tail = Vec::new();
+            } else {
+                self.tail.drain(..through);
+            }
+        }
+        if self.tail.len() > BACKLOG_BYTES { Err(LayerError::BACKLOG) } else { Ok(()) }
+    }
+}

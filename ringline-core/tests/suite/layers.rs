@@ -1,0 +1,609 @@
+//! Connections with a layer: what is promised of plain ones, and the ends that only a layer can tell
+//! apart.
+
+use super::probe::{Event, Hooks, Probe, Take};
+use super::{Kernel, assert_same, base, events_of, ms, pace, pattern, show, wait, wait_closed};
+use ringline_core::layer::{CHUNK_BYTES, Layer, LayerError};
+use ringline_core::testing::{PeerId, Veil, Veils, World};
+use ringline_core::{
+    Chain, CloseReason, ConfigBuilder, ConnId, Eof, Limit, NotSecured, Parts, Pressure, SecureError,
+    SendError,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Plays a scenario with layered listeners, on the simulated kernel and on the real one.
+fn on_every_kernel(make: impl Fn() -> Probe, scenario: impl Fn(&mut World<Probe>)) {
+    on_every_kernel_with(base(), make, scenario);
+}
+
+fn on_every_kernel_with(
+    config: ConfigBuilder,
+    make: impl Fn() -> Probe,
+    scenario: impl Fn(&mut World<Probe>),
+) {
+    let config = config.build().expect("the configuration is valid");
+    for kernel in Kernel::all() {
+        let mut probe = make().on(kernel);
+        probe.audit.is_layered = true;
+        let mut world = match kernel {
+            Kernel::Simulated => World::layered(&config, 1, kernel.faults(), Veils::shared(), probe),
+            Kernel::Faulty { seed } => World::layered(&config, seed, kernel.faults(), Veils::shared(), probe),
+            Kernel::Real => World::layered_loopback(&config, Veils::shared(), probe).expect("a ring"),
+            Kernel::Old | Kernel::SimulatedUnix | Kernel::Unix => continue,
+        };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
+            eprintln!("this was {kernel:?}");
+            show("the record ends with", &world.handler().record(), 40);
+            resume_unwind(panic);
+        }
+        let metrics = world.metrics();
+        assert_eq!(metrics.handler_panics, 0);
+        world.finish().check_finished();
+    }
+}
+
+/// The far end of a layered connection.
+struct Far {
+    peer: PeerId,
+    veil: Veil,
+    /// Wire bytes that were not taken yet, and those that came and were not understood yet.
+    out: Vec<u8>,
+    tail: Vec<u8>,
+    plain: Vec<u8>,
+    failed: Option<LayerError>,
+}
+
+impl Far {
+    /// Connects and speaks first.
+    fn connect(world: &mut World<Probe>) -> Self {
+        Self::on(world.connect(), Veil::client())
+    }
+
+    fn on(peer: PeerId, mut veil: Veil) -> Self {
+        let mut out = Vec::new();
+        veil.begin(&mut out).expect("a veil begins");
+        Self { peer, veil, out, tail: Vec::new(), plain: Vec::new(), failed: None }
+    }
+
+    /// Connects and turns until both sides are ready.
+    fn open(world: &mut World<Probe>) -> (Self, ConnId) {
+        let opened = world.handler().opened.len();
+        let mut far = Self::connect(world);
+        far.until(world, "on_open", |_, world| world.handler().opened.len() > opened);
+        let id = world.handler().opened[opened];
+        (far, id)
+    }
+
+    fn pump(&mut self, world: &mut World<Probe>) {
+        let written = world.write(self.peer, &self.out);
+        self.out.drain(..written);
+        self.tail.extend(world.read(self.peer, usize::MAX));
+        if self.failed.is_none() {
+            match self.veil.read(&mut self.tail, &mut self.plain, &mut self.out) {
+                Ok(through) => drop(self.tail.drain(..through)),
+                Err(error) => self.failed = Some(error),
+            }
+        }
+    }
+
+    fn until(
+        &mut self,
+        world: &mut World<Probe>,
+        what: &str,
+        mut done: impl FnMut(&Self, &mut World<Probe>) -> bool,
+    ) {
+        // Time passes a little at a time, so that no deadline comes before this peer's turn.
+        pace(world, what, |world| {
+            self.pump(world);
+            done(self, world)
+        });
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            let mut wire = vec![0; self.veil.wire_len(chunk.len())];
+            let len = self.veil.write(chunk, &mut wire).expect("a veil writes");
+            self.out.extend_from_slice(&wire[..len]);
+        }
+    }
+
+    /// Turns until all it has to say is on its way.
+    fn flush(&mut self, world: &mut World<Probe>) {
+        self.until(world, "everything is written", |far, _| far.out.is_empty());
+    }
+
+    fn receive(&mut self, world: &mut World<Probe>, count: usize) -> Vec<u8> {
+        self.until(world, "the bytes arrive", |far, _| far.plain.len() >= count);
+        self.plain.drain(..count).collect()
+    }
+
+    /// Marks the end of its direction and ends it.
+    fn bye(&mut self, world: &mut World<Probe>) {
+        self.veil.close(&mut self.out);
+        self.flush(world);
+        world.end(self.peer);
+    }
+
+    /// Leaves in order and sees the other side do so too.
+    fn leave(mut self, world: &mut World<Probe>, id: ConnId) {
+        self.bye(world);
+        self.until(world, "the end", |far, world| world.saw_eof(far.peer));
+        assert!(self.veil.is_read_closed() && self.plain.is_empty() && self.failed.is_none());
+        assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
+    }
+}
+
+#[test]
+fn every_byte_of_every_message_comes_back_through_the_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            assert_eq!(events_of(world, id), [Event::Accept(id), Event::Open(id)]);
+            let large = world.handler().kernel.size(9000, 1 << 20);
+            for (salt, len) in [1, 2, 100, 3999, 4001, 16_384, 16_385, large].into_iter().enumerate() {
+                let bytes = pattern(salt as u64, len.min(large));
+                far.send(&bytes);
+                assert_same(&far.receive(world, bytes.len()), &bytes);
+            }
+            far.leave(world, id);
+            let metrics = world.metrics();
+            assert_eq!((metrics.handshakes, metrics.handshakes_failed, metrics.handshakes_active), (1, 0, 0));
+            assert_eq!((metrics.connections_accepted, metrics.closed_peer), (1, 1));
+        },
+    );
+}
+
+#[test]
+fn a_connection_opens_when_the_layers_agree_and_takes_nothing_before() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            world.run_until(|world| !world.handler().log.is_empty());
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            world.act(|probe, cx| {
+                assert!(!cx.is_open(id) && probe.send(cx, id, b"early").is_none());
+                assert!(cx.layer::<Veil>(id).is_some_and(Layer::is_handshaking));
+            });
+            assert_eq!(world.handler().rejected, [SendError::Closing]);
+            assert_eq!(world.metrics().handshakes_active, 1);
+            assert_eq!(world.handler().opened, []);
+            far.until(world, "on_open", |_, world| world.handler().opened == [id]);
+            far.leave(world, id);
+        },
+    );
+}
+
+/// Sends one message in every way there is.
+const ALL_WAYS: Hooks = Hooks {
+    on_data: |probe, cx, id, data| {
+        let size = probe.size;
+        let bytes = pattern(5, size);
+        let (first, rest) = bytes.split_at(size / 3);
+        probe.send(cx, id, &bytes);
+        probe.send(cx, id, b"");
+        probe.send_guard(cx, id, &bytes);
+        let mut parts = Parts::new();
+        parts.copy(first).expect("one part");
+        parts.guard(probe.lend(id, rest)).expect("one guard");
+        probe.send_parts(cx, id, parts);
+        probe.forward(cx, id, data);
+        let mut chain = Chain::new();
+        chain.copy(first).expect("one link");
+        chain.guard(probe.lend(id, rest)).expect("one more");
+        probe.send_chain(cx, id, chain.then_close());
+        Take::all(data)
+    },
+    ..Hooks::SINK
+};
+
+#[test]
+fn every_way_of_sending_goes_through_the_layer_in_order() {
+    for size in [9, 30_000] {
+        on_every_kernel(
+            || {
+                let mut probe = Probe::new(ALL_WAYS);
+                probe.size = size;
+                probe
+            },
+            |world| {
+                let (mut far, id) = Far::open(world);
+                far.send(b"go");
+                let bytes = pattern(5, size);
+                let expected = [&bytes[..], &bytes, &bytes, b"go", &bytes].concat();
+                assert_same(&far.receive(world, expected.len()), &expected);
+                far.until(world, "the end", |far, world| world.saw_eof(far.peer));
+                assert!(far.veil.is_read_closed(), "the end is marked behind everything");
+                world.close(far.peer);
+                assert_eq!(wait_closed(world, id), CloseReason::Closed);
+                let sent = events_of(world, id);
+                assert!(sent.iter().any(|event| matches!(event, Event::Sent(_, 6))), "{sent:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn an_end_without_a_mark_is_never_clean() {
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, data| Take::bytes(data.len() / 2), ..Hooks::SINK }),
+        |world| {
+            for (bytes, unread) in [(0, 0), (10, 5)] {
+                let (mut far, id) = Far::open(world);
+                if bytes > 0 {
+                    far.send(&pattern(1, bytes));
+                    far.flush(world);
+                    wait(world, "the data", |world| {
+                        events_of(world, id).iter().any(|event| matches!(event, Event::Data(..)))
+                    });
+                }
+                world.end(far.peer);
+                let reason = wait_closed(world, id);
+                let is_end = matches!(reason, CloseReason::Truncated { unread: left } if left <= bytes && left * 2 >= unread);
+                assert!(is_end && !reason.is_clean(), "{reason:?}");
+                assert!(!events_of(world, id).iter().any(|event| matches!(event, Event::Eof(..))));
+                far.until(world, "our mark", |far, _| far.veil.is_read_closed());
+            }
+            assert_eq!(world.metrics().closed_truncated, 2);
+        },
+    );
+}
+
+#[test]
+fn what_was_cut_off_in_the_middle_of_a_frame_is_truncated() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(&pattern(1, 100));
+            far.out.truncate(60);
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(wait_closed(world, id), CloseReason::Truncated { unread: 0 });
+            assert!(world.handler().input.is_empty(), "half a frame is for nobody");
+        },
+    );
+}
+
+#[test]
+fn a_peer_that_has_marked_its_end_still_gets_everything() {
+    let hooks = Hooks {
+        on_data: |_, _, _, _| Take::none(),
+        on_eof: |probe, cx, id, unread| {
+            assert_eq!(unread, b"a question");
+            probe.send(cx, id, &pattern(2, 5000));
+            probe.close(cx, id);
+            Eof::KeepWriting
+        },
+        ..Hooks::SINK
+    };
+    on_every_kernel(
+        || Probe::new(hooks),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"a question");
+            far.bye(world);
+            assert_same(&far.receive(world, 5000), &pattern(2, 5000));
+            far.until(world, "the end", |far, world| world.saw_eof(far.peer));
+            assert!(far.veil.is_read_closed());
+            assert_eq!(wait_closed(world, id), CloseReason::Closed);
+        },
+    );
+}
+
+#[test]
+fn a_broken_frame_ends_the_connection_with_an_alert_and_no_other() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut good, good_id) = Far::open(world);
+            let (mut bad, id) = Far::open(world);
+            bad.send(b"fine");
+            assert_eq!(bad.receive(world, 4), b"fine");
+            bad.send(b"broken");
+            if let Some(byte) = bad.out.last_mut() {
+                *byte ^= 1;
+            }
+            bad.until(world, "the alert", |far, _| far.failed.is_some());
+            assert_eq!(bad.failed, Some(Veil::ALERTED));
+            world.close(bad.peer);
+            let reason = wait_closed(world, id);
+            assert_eq!(reason, CloseReason::LayerFailed(Veil::BROKEN));
+            assert!(!reason.is_clean());
+            good.send(b"undisturbed");
+            assert_eq!(good.receive(world, 11), b"undisturbed");
+            good.leave(world, good_id);
+            assert_eq!(world.metrics().closed_error, 1);
+        },
+    );
+}
+
+/// The end of the only connection there was, which never opened.
+fn unopened(world: &mut World<Probe>) -> CloseReason {
+    let mut reason = None;
+    wait(world, "on_close", |world| {
+        let last = world.handler().log.last().copied();
+        if let Some(Event::Close(_, why)) = last {
+            reason = Some(why);
+        }
+        reason.is_some()
+    });
+    assert_eq!(world.handler().opened, [], "no on_open without a handshake");
+    let metrics = world.metrics();
+    assert_eq!((metrics.handshakes, metrics.handshakes_failed, metrics.handshakes_active), (0, 1, 0));
+    reason.expect("it was just seen")
+}
+
+#[test]
+fn garbage_instead_of_a_handshake_is_answered_and_named() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.out = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(unopened(world), CloseReason::LayerFailed(Veil::BROKEN));
+        },
+    );
+}
+
+#[test]
+fn an_end_in_the_handshake_is_a_failure_of_the_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.out.truncate(5);
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(unopened(world), CloseReason::LayerFailed(LayerError::ENDED));
+        },
+    );
+}
+
+#[test]
+fn a_handshake_has_a_deadline_that_bytes_do_not_move() {
+    on_every_kernel_with(
+        base().handshake_timeout(ms(60)),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            let hello = std::mem::take(&mut far.out);
+            for byte in &hello[..10] {
+                // It is over before the last of them is written.
+                world.write(far.peer, &[*byte]);
+                world.sleep(ms(10));
+            }
+            assert_eq!(unopened(world), CloseReason::LimitExceeded(Limit::Handshake));
+            assert_eq!(world.metrics().closed_handshake, 1);
+        },
+    );
+}
+
+#[test]
+fn no_more_handshakes_than_are_allowed_go_on_at_a_time() {
+    on_every_kernel_with(
+        base().handshakes_per_worker(2).handshake_timeout(ms(50)),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut fars: Vec<_> = (0..6).map(|_| Far::connect(world)).collect();
+            // Those that are silent hold their places until their time is over.
+            for far in &mut fars[..4] {
+                far.out.clear();
+            }
+            let mut most = 0;
+            pace(world, "all have had their turn", |world| {
+                fars[4..].iter_mut().for_each(|far| far.pump(world));
+                most = most.max(world.metrics().handshakes_active);
+                let metrics = world.metrics();
+                metrics.handshakes == 2 && metrics.closed_handshake == 4
+            });
+            assert!(most <= 2, "{most} at a time");
+            assert!(world.metrics().handshakes_waits > 0);
+            for (far, id) in fars.into_iter().skip(4).zip(world.handler().opened.clone()) {
+                // Which of the two is which does not matter.
+                let _ = id;
+                world.reset(far.peer);
+            }
+            wait(world, "all are gone", |world| world.metrics().connections_active == 0);
+        },
+    );
+}
+
+#[test]
+fn a_send_that_finds_no_room_on_the_wire_is_not_accepted_in_part() {
+    let config = base().outbox_low_bytes(100).outbox_high_bytes(5000).outbox_bytes(6000);
+    on_every_kernel_with(
+        config,
+        || Probe::new(Hooks { on_data: |_, _, _, data| Take::all(data), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            world.act(|probe, cx| {
+                // 6000 plain bytes are 6008 on the wire.
+                assert_eq!(probe.send(cx, id, &pattern(1, 6000)), None);
+                let mut parts = Parts::new();
+                parts.copy(&[1; 3000]).expect("a part");
+                parts.copy(&[2; 3000]).expect("another");
+                assert_eq!(probe.send_parts(cx, id, parts), None);
+                let mut chain = Chain::new();
+                chain.guard(probe.lend(id, &pattern(3, 20_000))).expect("a link");
+                assert_eq!(probe.send_chain(cx, id, chain), None);
+                let accepted = probe.send(cx, id, &pattern(4, 5992));
+                assert_eq!(accepted.map(|accepted| accepted.pressure), Some(Pressure::High));
+                assert_eq!(cx.pending_bytes(id), Some(6000));
+            });
+            assert!(world.handler().rejected.iter().all(|error| matches!(error, SendError::Full { .. })));
+            assert_same(&far.receive(world, 5992), &pattern(4, 5992));
+            far.leave(world, id);
+        },
+    );
+}
+
+#[test]
+fn who_asks_for_answers_and_does_not_read_them_is_not_served() {
+    on_every_kernel_with(
+        base().outbox_low_bytes(1).outbox_high_bytes(2).outbox_bytes(1000),
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            let mut pings = Vec::new();
+            for _ in 0..200_000 {
+                far.veil.ping(&mut pings);
+            }
+            let mut written = 0;
+            wait(world, "the end of patience", |world| {
+                written += world.write(far.peer, &pings[written..]);
+                world.handler().reason(id).is_some()
+            });
+            assert_eq!(world.handler().reason(id), Some(CloseReason::LayerFailed(LayerError::FLOOD)));
+            assert_eq!(world.metrics().connections_active, 0);
+        },
+    );
+}
+
+#[test]
+fn a_close_during_a_handshake_and_a_shutdown_give_the_state_back() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let peer = world.connect();
+            wait(world, "on_accept", |world| !world.handler().log.is_empty());
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            world.act(|probe, cx| probe.close(cx, id));
+            wait(world, "the end", |world| world.saw_eof(peer) || world.saw_reset(peer));
+            world.close(peer);
+            assert_eq!(unopened(world), CloseReason::Closed);
+            // What is left is for the end of the world.
+            let _silent = world.connect();
+            pace(world, "another one", |world| world.metrics().handshakes_active == 1);
+        },
+    );
+}
+
+#[test]
+fn a_connection_of_ours_opens_through_its_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let addr = world.dial_addr();
+            let id = world
+                .act(|probe, cx| probe.connect_layered(cx, &addr, Box::new(Veil::client())))
+                .expect("room");
+            let mut peer = None;
+            pace(world, "the worker connects", |world| {
+                peer = peer.or_else(|| world.dialed());
+                peer.is_some()
+            });
+            let mut far = Far::on(peer.expect("it has just been there"), Veil::server());
+            assert_eq!(world.handler().opened, []);
+            far.until(world, "on_open", |_, world| world.handler().opened == [id]);
+            far.send(b"hello");
+            assert_eq!(far.receive(world, 5), b"hello");
+            far.leave(world, id);
+            assert_eq!((world.metrics().connects, world.metrics().handshakes), (1, 1));
+        },
+    );
+}
+
+/// Upgrades at the word `GO\n`, of which it consumes no more, and echoes otherwise.
+const UPGRADES: Hooks = Hooks {
+    on_data: |probe, cx, id, data| {
+        if data.len() < 3 && b"GO\n".starts_with(data) {
+            return Take::none();
+        }
+        if !data.starts_with(b"GO\n") {
+            probe.send(cx, id, data);
+            return Take::all(data);
+        }
+        probe.send(cx, id, b"OK\n");
+        cx.secure(id, Box::new(Veil::server())).expect("it is open and plain");
+        let again = cx.secure(id, Box::new(Veil::server()));
+        assert!(matches!(again, Err(NotSecured { error: SecureError::Layered, .. })));
+        assert!(probe.send(cx, id, b"too early").is_none(), "nothing goes out before the layer is ready");
+        Take::bytes(3)
+    },
+    ..Hooks::SINK
+};
+
+/// Plays a scenario with plain listeners.
+fn on_plain_kernels(scenario: impl Fn(&mut World<Probe>)) {
+    let config = base().build().expect("the configuration is valid");
+    for kernel in Kernel::all() {
+        let mut probe = Probe::new(UPGRADES).on(kernel);
+        probe.audit.is_layered = true;
+        let mut world = kernel.world(&config, probe);
+        scenario(&mut world);
+        assert_eq!(world.metrics().handler_panics, 0);
+        world.finish().check_finished();
+    }
+}
+
+/// What a plain peer reads, while no deadline comes before its turn.
+fn read(world: &mut World<Probe>, peer: PeerId, count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pace(world, "the bytes arrive", |world| {
+        bytes.extend(world.read(peer, count - bytes.len()));
+        bytes.len() == count
+    });
+    bytes
+}
+
+#[test]
+fn a_plain_connection_can_be_secured_and_goes_on() {
+    on_plain_kernels(|world| {
+        let peer = world.connect();
+        world.write_all(peer, b"plain");
+        assert_eq!(world.read_exactly(peer, 5), b"plain");
+        let id = world.handler().opened[0];
+        // The layer's first words come along with the request, and some of them later.
+        let mut far = Far::on(peer, Veil::client());
+        let hello = std::mem::take(&mut far.out);
+        world.write_all(peer, &[b"GO\n", &hello[..3]].concat());
+        assert_eq!(read(world, peer, 3), b"OK\n");
+        far.out = hello[3..].to_vec();
+        far.until(world, "on_secured", |_, world| world.handler().secured == [id]);
+        far.send(b"protected");
+        assert_eq!(far.receive(world, 9), b"protected");
+        far.leave(world, id);
+        assert_eq!(world.metrics().handshakes, 1);
+    });
+}
+
+#[test]
+fn what_is_injected_before_the_layer_is_never_taken_for_protected() {
+    on_plain_kernels(|world| {
+        let peer = world.connect();
+        world.write_all(peer, b"GO\nDELETE everything\n");
+        wait(world, "on_close", |world| matches!(world.handler().log.last(), Some(Event::Close(..))));
+        let id = world.handler().opened[0];
+        assert_eq!(world.handler().reason(id), Some(CloseReason::LayerFailed(Veil::BROKEN)));
+        assert_eq!(world.handler().secured, []);
+    });
+}
+
+#[test]
+fn who_asks_to_be_secured_and_falls_silent_or_leaves_is_closed() {
+    let config = base().handshake_timeout(ms(30)).build().expect("the configuration is valid");
+    for (kernel, leaves) in Kernel::all().into_iter().flat_map(|kernel| [(kernel, true), (kernel, false)]) {
+        let mut probe = Probe::new(UPGRADES).on(kernel);
+        probe.audit.is_layered = true;
+        let mut world = kernel.world(&config, probe);
+        let peer = world.connect();
+        world.write_all(peer, b"GO\n");
+        assert_eq!(read(&mut world, peer, 3), b"OK\n");
+        if leaves {
+            world.end(peer);
+        }
+        let id = world.handler().opened[0];
+        let reason = wait_closed(&mut world, id);
+        let expected = if leaves {
+            CloseReason::LayerFailed(LayerError::ENDED)
+        } else {
+            CloseReason::LimitExceeded(Limit::Handshake)
+        };
+        assert_eq!(reason, expected, "{kernel:?}");
+        world.finish().check_finished();
+    }
+}
