@@ -31,7 +31,7 @@ pub use timers::TimerKey;
 
 pub(crate) use deadlines::Deadline;
 pub(crate) use inbox::Inbox;
-pub(crate) use layered::{Layered, Scratch};
+pub(crate) use layered::{Belated, Layered, Scratch};
 pub(crate) use machine::Event;
 pub(crate) use obstacles::{Obstacle, Obstacles};
 pub(crate) use outbox::Outbox;

@@ -66,7 +66,8 @@ pub(crate) struct Io {
     pub(crate) races: Races,
     /// When bytes were received.
     pub(crate) stamps: Stamps,
-    /// How many layers have yet to agree with their peers', how many may, and how long each has.
+    /// How many layers of accepted connections have yet to agree with their peers', how many may, and how
+    /// long each layer has.
     pub(crate) handshakes: u32,
     pub(crate) handshakes_max: u32,
     pub(crate) handshake_timeout: Duration,

@@ -29,7 +29,7 @@ pub(crate) use shared::Shared;
 use crate::backend::{Backend, Wait};
 use crate::child::ChildId;
 use crate::config::{Config, PanicPolicy};
-use crate::conn::{ConnId, Fired, Inbox, Scratch, TimerKey};
+use crate::conn::{Belated, ConnId, Fired, Inbox, Scratch, TimerKey};
 use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
 use crate::job::Jobs;
@@ -238,6 +238,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn fire_conn_timer(&mut self, id: ConnId, key: TimerKey) {
         if self.io.is_open(id) {
             self.conn_timer_handler(id, key);
+        } else {
+            self.tell_later(id, Belated::Timer(key));
         }
     }
 
