@@ -124,6 +124,7 @@ impl Chaos {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
                 self.note_own(id);
+                self.cover_own(cx, id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
             }
             Err(NotAdopted { error, state, .. }) => {
