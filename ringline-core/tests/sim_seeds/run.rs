@@ -143,6 +143,11 @@ impl Client {
         }
     }
 
+    /// Whether it does not come to read.
+    fn is_busy(&self) -> bool {
+        self.lens.as_ref().is_some_and(Lens::is_busy)
+    }
+
     /// Whether it keeps to the rules of its layer, if it has one.
     fn is_honest(&self) -> bool {
         self.lens.as_ref().is_none_or(|lens| lens.is_honest)
@@ -301,7 +306,7 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
     for client in clients.iter_mut().filter(|client| !client.is_gone) {
         match dice.below(100) {
             0..40 => write(world, client, dice),
-            40..70 if client.is_reading && !client.lens.as_ref().is_some_and(Lens::is_busy) => read(world, client, dice.length() * 20),
+            40..70 if client.is_reading && !client.is_busy() => _ = read(world, client, dice.length() * 20),
             70..73 => client.is_reading ^= true,
             73 => end(world, client, dice.chance(300)),
             76..79 => ask(world, client),
@@ -386,8 +391,10 @@ fn write_layered(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice)
     lens.push(world, client.id, dice);
 }
 
-fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
+/// Reads, and says whether there was anything.
+fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) -> bool {
     let bytes = world.read(client.id, at_most);
+    let has_read = !bytes.is_empty();
     let bytes = layers::uncover(
         world,
         (&mut client.lens, client.number),
@@ -399,6 +406,7 @@ fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
         None => assert!(bytes.is_empty(), "nobody has sent anything"),
     }
     client.read += bytes.len();
+    has_read
 }
 
 /// A connection whose peer has ended without the handler being told, or that was asked to close and
@@ -425,13 +433,12 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
         .map(|client| client.number)
         .collect();
     let mut read_all = |world: &mut World<Chaos>| {
-        let before: usize = clients.iter().map(|client| client.read).sum();
-        let mut has_written = false;
+        let mut is_moving = false;
         for client in clients.iter_mut().filter(|client| !client.is_gone) {
-            read(world, client, usize::MAX);
-            has_written |= client.lens.as_mut().is_some_and(|lens| lens.flush_all(world, client.id));
+            is_moving |= read(world, client, usize::MAX);
+            is_moving |= client.lens.as_mut().is_some_and(|lens| lens.flush_all(world, client.id));
         }
-        has_written || clients.iter().map(|client| client.read).sum::<usize>() > before
+        is_moving
     };
     if dice.chance(600) {
         // Without mischief and faults, whatever was asked for happens by itself.
