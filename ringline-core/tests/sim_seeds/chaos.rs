@@ -561,6 +561,8 @@ impl EventHandler for Chaos {
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
         self.udp.end();
         self.is_ending = true;
+        // Whom the worker lets go by itself is still there, but only until this returns.
+        self.offspring.forget();
         let id = self.any_id();
         self.meddle(cx, id);
     }

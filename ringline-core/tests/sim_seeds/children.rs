@@ -28,6 +28,13 @@ pub(crate) struct Offspring {
     pub(crate) detached: u64,
 }
 
+impl Offspring {
+    /// Leaves all of them alone from now on.
+    pub(crate) fn forget(&mut self) {
+        self.ids.clear();
+    }
+}
+
 impl Chaos {
     /// Something that any callback may do about a child.
     pub(crate) fn breed(&mut self, cx: &mut Ctx<'_, Self>) {
