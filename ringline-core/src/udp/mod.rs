@@ -7,6 +7,7 @@
 mod error;
 mod id;
 mod row;
+mod run;
 
 pub use error::{UdpClosed, UdpError, UdpSendError, Undelivered};
 pub use id::UdpId;

@@ -155,7 +155,7 @@ pub(crate) fn on_every_kernel(make: impl Fn() -> Desk, scenario: impl Fn(&mut Wo
 }
 
 /// Every datagram is accounted for, every socket ended once, every guard was dropped.
-fn finish(mut world: World<Desk>) {
+pub(crate) fn finish(mut world: World<Desk>) {
     world.shut_down(ms(60_000));
     wait(&mut world, "the end", |world| world.is_done());
     let counts = world.metrics();
