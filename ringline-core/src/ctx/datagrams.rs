@@ -78,7 +78,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// Sends a copy of `bytes` as a run of datagrams of `segment_bytes` each, the last of which may be
     /// shorter. The kernel cuts them apart (`UDP_SEGMENT`), which is much faster than as many sends. A
     /// run has 64 datagrams at most, and no more bytes than one datagram can have. Where the kernel
-    /// cannot (before Linux 6.11 through devices that compute no checksums, and through IPsec), the
+    /// cannot (before Linux 6.11 through devices that compute no checksums, and through `IPsec`), the
     /// datagrams are sent one by one.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Runs of datagrams that the kernel cannot cut apart: they are sent one by one.
 //!
-//! Before Linux 6.11 a run needs a device that computes checksums, and on none does it go through IPsec;
+//! Before Linux 6.11 a run needs a device that computes checksums, and on none does it go through `IPsec`;
 //! otherwise it fails with `EIO`, as a whole, and nothing of it has left. A socket for which that has
 //! happened gives the kernel no more runs. Its handler does not notice.
 
