@@ -5,9 +5,13 @@ use ringline_core::metrics::{MetricValue, Snapshot};
 use ringline_core::net::{UnixAddr, UnixAddrError, UnixListenOptions};
 use ringline_core::signal::ShutdownSignal;
 use ringline_core::{ConfigBuilder, EventHandler, Seat, Server};
+use ringline_tls::{ListenTls, TlsConfig};
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Flags of every server among the examples.
@@ -19,6 +23,10 @@ pub struct ServerArgs {
         help = "Address to listen on, such as 0.0.0.0:7777, unix:/run/x.sock or unix:@name; repeat it for more. Port 0: the kernel chooses"
     )]
     pub listen: Vec<String>,
+
+    /// Speak TLS on all of them: the files with the certificates and with the key, read again on SIGHUP
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    pub tls: Option<Vec<PathBuf>>,
 
     /// How many workers; one per physical core if not given
     #[arg(long, value_name = "N")]
@@ -59,12 +67,16 @@ where
         config = config.workers(workers);
     }
     let signal = ShutdownSignal::install()?;
+    let tls = args.tls.as_deref().map(load_tls).transpose()?;
     let mut server = Server::new(config.build()?);
     for addr in &args.listen {
         server = match unix_addr(addr)? {
             Some(addr) => server.listen_unix(addr, &UnixListenOptions::default())?,
             None => server.listen(addr.as_str())?,
         };
+        if let Some(tls) = &tls {
+            server = server.with_tls(tls);
+        }
     }
     let running = server.launch(factory)?;
     announce_all(running.listen_addrs())?;
@@ -74,6 +86,22 @@ where
         report(&metrics.snapshot())?;
     }
     Ok(())
+}
+
+/// The TLS of these two files, which a thread reads again whenever SIGHUP arrives.
+fn load_tls(files: &[PathBuf]) -> Result<TlsConfig, Box<dyn Error>> {
+    let [certificate, key] = files else { return Err("--tls takes two files".into()) };
+    let tls = TlsConfig::from_pem_files(certificate, key)?;
+    let (handle, mut signals) = (tls.clone(), Signals::new([SIGHUP])?);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            match handle.reload() {
+                Ok(()) => log::info!("certificates were read again"),
+                Err(error) => log::error!("certificates stay as they are: {error}"),
+            }
+        }
+    });
+    Ok(tls)
 }
 
 /// The address of a Unix socket, if the text is one: `unix:` and a path, or `unix:@` and an abstract name.

@@ -101,6 +101,11 @@ pub trait EventHandler: Sized {
     /// The connection is ready in both directions. The place for a greeting.
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn) {}
 
+    /// The layer that [`secure`](Ctx::secure) put on the connection agrees with the peer's: from now on
+    /// what is sent and received goes through it. Not called for a connection that had a layer from the
+    /// beginning, which [`on_open`](Self::on_open) is called for when that is ready.
+    fn on_secured(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn) {}
+
     /// Everything unread, contiguous: at least one byte. What is not consumed is presented again,
     /// followed by more, once more has arrived.
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, data: &[u8])

@@ -60,6 +60,7 @@ mod consumed;
 mod ctx;
 mod handler;
 mod job;
+pub mod layer;
 mod mail;
 pub mod metrics;
 pub mod net;
@@ -81,7 +82,7 @@ pub use child::{
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
 pub use conn::{
     Accepted, AdoptError, CloseReason, ConnId, ConnectError, Deadlines, Initiator, Limit, NotAdopted,
-    NotConnected, Pressure, Rejected, SendError, SendFailure, Sent, TimerKey,
+    NotConnected, NotSecured, Pressure, Rejected, SecureError, SendError, SendFailure, Sent, TimerKey,
 };
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};

@@ -16,6 +16,26 @@ impl Block {
         taken
     }
 
+    /// Has `fill` write at most `room` bytes behind what is there and say how many it wrote. Nothing
+    /// is there if it fails.
+    pub(crate) fn fill_with<E>(
+        &mut self,
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        let filled = self.0.len();
+        assert!(room <= self.room(), "a block never grows");
+        self.0.resize(filled + room, 0);
+        let result = fill(&mut self.0[filled..]);
+        self.0.truncate(filled + result.as_ref().map_or(0, |bytes| *bytes));
+        result
+    }
+
+    /// How many more bytes fit.
+    pub(crate) fn room(&self) -> usize {
+        self.0.capacity() - self.0.len()
+    }
+
     /// Forgets the contents and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.0.clear();

@@ -44,6 +44,14 @@ impl Piece {
         }
     }
 
+    /// The block behind which `room` more bytes fit, if the piece is one.
+    pub(crate) fn block_with_room(&mut self, room: usize) -> Option<&mut Block> {
+        match &mut self.body {
+            Body::Block(block) if block.room() >= room => Some(block),
+            _ => None,
+        }
+    }
+
     /// Counts `bytes` more as sent.
     pub(crate) fn advance(&mut self, bytes: usize) {
         assert!(bytes <= self.len(), "no more was sent than there was");

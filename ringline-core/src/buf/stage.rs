@@ -59,6 +59,30 @@ impl Stage {
         Some(Span { len: span.len + bytes.len() as u32, ..span })
     }
 
+    /// Room for `bytes` more behind `span`, which is empty or the last that was staged. What is written
+    /// there counts once it is [committed](Self::commit).
+    pub(crate) fn room(&mut self, span: Span, bytes: usize) -> Option<&mut [u8]> {
+        let half = &self.halves[self.filling];
+        let tail = self.filling as u32 * self.half_bytes + half.used;
+        let is_last = span.len == 0 || span.start + span.len == tail && self.half_of(span) == self.filling;
+        if !is_last || bytes > (self.half_bytes - half.used) as usize {
+            return None;
+        }
+        Some(self.memory.slice_mut(tail as usize, bytes))
+    }
+
+    /// Grows `span` by the first `bytes` bytes of the room that was given for it last.
+    pub(crate) fn commit(&mut self, span: Span, bytes: usize) -> Span {
+        let half = &mut self.halves[self.filling];
+        let tail = self.filling as u32 * self.half_bytes + half.used;
+        half.used += bytes as u32;
+        if span.len > 0 {
+            return Span { len: span.len + bytes as u32, ..span };
+        }
+        half.live += u32::from(bytes > 0);
+        Span { start: tail, len: bytes as u32 }
+    }
+
     /// Gives a span's memory back.
     #[inline]
     pub(crate) fn retire(&mut self, span: Span) {

@@ -4,7 +4,7 @@
 //! hands out as a [`Config`] keeps all the limits that the setters document. Nothing is adjusted in
 //! silence: a knob has the value that was set, or else its default.
 
-use super::{Config, ConfigError, PanicPolicy, mail, udp};
+use super::{Config, ConfigError, PanicPolicy, handshakes, mail, udp};
 use crate::conn::{Deadline, Deadlines};
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ impl ConfigBuilder {
         check_caps(&self.draft)?;
         mail::check(&self.draft)?;
         udp::check(&self.draft)?;
+        handshakes::check(&self.draft)?;
         Ok(self.draft)
     }
 

@@ -7,6 +7,7 @@
 mod builder;
 mod caps;
 mod error;
+mod handshakes;
 mod mail;
 mod udp;
 
@@ -71,6 +72,8 @@ pub struct Config {
     blocking_queue: usize,
     resolve_threads: usize,
     resolve_queue: usize,
+    handshake_timeout: Duration,
+    handshakes_per_worker: u32,
 }
 
 /// What a panic in a callback ends, besides the callback.
@@ -129,6 +132,8 @@ impl Default for Config {
             blocking_queue: 1024,
             resolve_threads: 2,
             resolve_queue: 256,
+            handshake_timeout: Duration::from_secs(10),
+            handshakes_per_worker: 1024,
         }
     }
 }
@@ -255,6 +260,14 @@ impl Config {
     pub(crate) fn resolve_queue(&self) -> usize {
         self.resolve_queue
     }
+
+    pub(crate) fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    pub(crate) fn handshakes_per_worker(&self) -> u32 {
+        self.handshakes_per_worker
+    }
 }
 
 impl Display for Config {
@@ -294,6 +307,8 @@ impl Display for Config {
             blocking_queue,
             resolve_threads,
             resolve_queue,
+            handshake_timeout,
+            handshakes_per_worker,
         } = self;
         match workers {
             Some(workers) => write!(f, "workers={workers}"),
@@ -331,7 +346,8 @@ impl Display for Config {
         write!(f, " datagram_buffers={datagram_buffers} datagram_bytes={datagram_bytes}")?;
         write!(f, " children_per_worker={children_per_worker} blocking_threads={blocking_threads}")?;
         write!(f, " blocking_queue={blocking_queue} resolve_threads={resolve_threads}")?;
-        write!(f, " resolve_queue={resolve_queue}")
+        write!(f, " resolve_queue={resolve_queue}")?;
+        write!(f, " handshake_timeout={handshake_timeout:?} handshakes_per_worker={handshakes_per_worker}")
     }
 }
 
@@ -356,7 +372,8 @@ mod tests {
              tick_interval=none panic_policy=CloseConnection raise_open_files=true \
              connections_max=none connections_per_address=none mailbox_messages=4096 \
              datagram_buffers=256 datagram_bytes=65535 children_per_worker=256 \
-             blocking_threads=4 blocking_queue=1024 resolve_threads=2 resolve_queue=256"
+             blocking_threads=4 blocking_queue=1024 resolve_threads=2 resolve_queue=256 \
+             handshake_timeout=10s handshakes_per_worker=1024"
         );
     }
 
@@ -394,6 +411,8 @@ mod tests {
             .blocking_queue(18)
             .resolve_threads(19)
             .resolve_queue(20)
+            .handshake_timeout(Duration::from_millis(17))
+            .handshakes_per_worker(18)
             .build()
             .unwrap();
         assert_eq!(
@@ -406,7 +425,8 @@ mod tests {
              deadlines.read=none deadlines.write_stall=none deadlines.drain=none tick_interval=13ms \
              panic_policy=StopWorker raise_open_files=false connections_max=15 \
              connections_per_address=14 mailbox_messages=16 datagram_buffers=256 datagram_bytes=65535 \
-             children_per_worker=17 blocking_threads=17 blocking_queue=18 resolve_threads=19 resolve_queue=20"
+             children_per_worker=17 blocking_threads=17 blocking_queue=18 resolve_threads=19 resolve_queue=20 \
+             handshake_timeout=17ms handshakes_per_worker=18"
         );
         assert_eq!(config.workers(), Some(3));
         assert!(!config.pins() && !config.holds_reads() && !config.raises_open_files());

@@ -1,5 +1,6 @@
 //! Why a connection ended.
 
+use crate::layer::LayerError;
 use crate::net::resolve_error::ResolveError;
 use std::fmt;
 use std::io;
@@ -41,6 +42,9 @@ pub enum Limit {
     WriteStall,
     /// Getting everything out took longer than [`drain`](crate::Deadlines::drain).
     Drain,
+    /// The layers of both sides did not agree within
+    /// [`handshake_timeout`](crate::ConfigBuilder::handshake_timeout).
+    Handshake,
 }
 
 impl fmt::Display for Limit {
@@ -54,6 +58,7 @@ impl fmt::Display for Limit {
             Self::WriteStall => "the peer took nothing in time",
             Self::Drain => "closing took too long",
             Self::ConnectTimeout => "the peer did not answer in time",
+            Self::Handshake => "the handshake was not finished in time",
         };
         f.write_str(text)
     }
@@ -77,6 +82,15 @@ pub enum CloseReason {
         /// the middle of a message.
         unread: usize,
     },
+    /// The peer ended its direction, and its layer had not said that it would: what it sent may have
+    /// been cut off on the way, at any place. Never for a connection without a layer.
+    Truncated {
+        /// How many received bytes the handler had not consumed.
+        unread: usize,
+    },
+    /// The layer could not go on: a handshake that failed, or bytes that nobody could have sent who
+    /// knew the keys.
+    LayerFailed(LayerError),
     /// The peer reset the connection.
     ///
     /// Or the kernel has given it up, for whatever reason, in the middle of a send: then it keeps its
@@ -131,7 +145,9 @@ impl CloseReason {
             | Self::Shutdown
             | Self::ShutdownDeadline
             | Self::HandlerPanicked => Initiator::Local,
-            Self::PeerClosed { .. } | Self::PeerReset => Initiator::Peer,
+            Self::PeerClosed { .. } | Self::Truncated { .. } | Self::PeerReset => Initiator::Peer,
+            Self::LayerFailed(error) if error.is_peers_doing() => Initiator::Peer,
+            Self::LayerFailed(_) => Initiator::Local,
             Self::LimitExceeded(_) => Initiator::Limit,
             Self::ChainBroken { .. }
             | Self::ConnectFailed { .. }
@@ -158,6 +174,10 @@ impl fmt::Display for CloseReason {
             Self::PeerClosed { unread } => {
                 write!(f, "closed by the peer with {unread} bytes left unread")
             }
+            Self::Truncated { unread } => {
+                write!(f, "cut off, with {unread} bytes left unread")
+            }
+            Self::LayerFailed(error) => error.fmt(f),
             Self::PeerReset => f.write_str("reset by the peer"),
             Self::LimitExceeded(limit) => limit.fmt(f),
             Self::Shutdown => f.write_str("server shut down"),

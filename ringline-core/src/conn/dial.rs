@@ -1,5 +1,6 @@
 //! Why a connection that the handler asks for is not begun.
 
+use crate::layer::Layer;
 use crate::net::{OptionError, ResolveError};
 use std::fmt;
 use std::net::SocketAddr;
@@ -62,3 +63,35 @@ impl<C> fmt::Display for NotConnected<C> {
 }
 
 impl<C> std::error::Error for NotConnected<C> {}
+
+/// Why [`Ctx::secure`](crate::Ctx::secure) did not put a layer on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecureError {
+    /// The connection does not exist any more, or is another worker's.
+    #[error("the connection is gone")]
+    Gone,
+    /// The connection is not open yet, is closing, or one of its directions has ended.
+    #[error("the connection is not open in both directions")]
+    NotOpen,
+    /// The connection has a layer already.
+    #[error("the connection has a layer already")]
+    Layered,
+}
+
+/// A layer that was not put on a connection, and why.
+#[derive(Debug)]
+pub struct NotSecured {
+    /// Why not.
+    pub error: SecureError,
+    /// The layer, as it was given.
+    pub layer: Box<dyn Layer>,
+}
+
+impl fmt::Display for NotSecured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for NotSecured {}

@@ -14,6 +14,8 @@ pub(crate) struct Inbox {
     consumed: usize,
     /// The handler is not called before this many bytes are unread.
     need: usize,
+    /// The memory is the worker's.
+    is_lent: bool,
 }
 
 impl Inbox {
@@ -55,6 +57,43 @@ impl Inbox {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// An empty inbox takes the worker's spare memory for a while, because its handler is expected to
+    /// leave nothing: [`give_back`](Self::give_back) must follow.
+    pub(crate) fn lend(&mut self, spare: &mut Vec<u8>) {
+        if self.is_empty() {
+            std::mem::swap(&mut self.bytes, spare);
+            self.is_lent = true;
+        }
+    }
+
+    /// The worker gets its memory back. What is still unread moves to the inbox's own.
+    pub(crate) fn give_back(&mut self, spare: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.is_lent) {
+            return;
+        }
+        std::mem::swap(&mut self.bytes, spare);
+        let rest = &spare[std::mem::take(&mut self.consumed)..];
+        if !rest.is_empty() {
+            self.bytes.reserve(rest.len().max(self.need));
+            self.bytes.extend_from_slice(rest);
+        }
+        spare.clear();
+    }
+
+    /// Where a layer appends what has arrived.
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
+        // Moving bytes to the front costs no more than receiving them did.
+        if self.consumed > self.bytes.len() / 2 {
+            self.bytes.drain(..self.consumed);
+            self.consumed = 0;
+        }
+        let missing = self.need.saturating_sub(self.bytes.len());
+        if !self.is_lent {
+            self.bytes.reserve(missing);
+        }
+        &mut self.bytes
+    }
+
     /// Takes the first `bytes` unread bytes away; there are that many.
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.consumed += bytes;
@@ -67,7 +106,9 @@ impl Inbox {
     /// Forgets everything and gives large memory back.
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.bytes.shrink_to(SPARE_BYTES_MAX);
+        if !self.is_lent {
+            self.bytes.shrink_to(SPARE_BYTES_MAX);
+        }
         self.consumed = 0;
     }
 
@@ -101,6 +142,30 @@ mod tests {
         assert!(!inbox.is_ready());
         inbox.extend(b"d");
         assert!(inbox.is_ready());
+    }
+
+    #[test]
+    fn lent_memory_goes_back_and_what_is_left_stays() {
+        let (mut inbox, mut spare) = (Inbox::default(), Vec::with_capacity(100_000));
+        inbox.lend(&mut spare);
+        inbox.tail().extend_from_slice(b"0123456789");
+        inbox.consume(10);
+        inbox.give_back(&mut spare);
+        assert!(spare.capacity() >= 100_000 && inbox.bytes.capacity() == 0, "nothing is left of it");
+        inbox.lend(&mut spare);
+        inbox.tail().extend_from_slice(b"0123456789");
+        inbox.consume(4);
+        inbox.give_back(&mut spare);
+        assert!(spare.capacity() >= 100_000 && inbox.bytes.capacity() < 1000);
+        assert_eq!(inbox.unread(), b"456789");
+        inbox.lend(&mut spare);
+        inbox.tail().extend_from_slice(b"ab");
+        inbox.give_back(&mut spare);
+        assert_eq!(
+            (inbox.unread(), spare.is_empty()),
+            (&b"456789ab"[..], true),
+            "an inbox that holds bytes keeps them"
+        );
     }
 
     #[test]

@@ -17,6 +17,10 @@ pub(crate) enum Obstacle {
     Stuffed = 1 << 4,
     /// The peer ended its direction: there is nothing more to read.
     Ended = 1 << 5,
+    /// What arrives has to go through a layer first; it keeps nobody from reading.
+    Layered = 1 << 6,
+    /// The layer is not ready, and nothing is for the handler before it is.
+    Securing = 1 << 7,
 }
 
 /// The reasons not to read a connection.
@@ -25,8 +29,17 @@ pub(crate) struct Obstacles(u8);
 
 impl Obstacles {
     /// What keeps bytes that have arrived from the handler.
-    const DELIVERY: u8 =
-        Obstacle::Paused as u8 | Obstacle::Held as u8 | Obstacle::Starved as u8 | Obstacle::Feeding as u8;
+    const DELIVERY: u8 = Obstacle::Paused as u8
+        | Obstacle::Held as u8
+        | Obstacle::Starved as u8
+        | Obstacle::Feeding as u8
+        | Obstacle::Securing as u8;
+
+    /// What keeps the handler from seeing bytes where the backend has them.
+    const PRESENTING: u8 = Self::DELIVERY | Obstacle::Layered as u8;
+
+    /// What keeps nobody from receiving.
+    const HARMLESS: u8 = Obstacle::Layered as u8 | Obstacle::Securing as u8;
 
     /// Puts an obstacle in the way. True if that is news.
     pub(crate) fn add(&mut self, obstacle: Obstacle) -> bool {
@@ -56,16 +69,22 @@ impl Obstacles {
         self.0 & obstacle as u8 != 0
     }
 
-    /// Whether nothing at all is in the way.
+    /// Whether nothing is in the way of receiving.
     #[inline]
     pub(crate) fn are_none(self) -> bool {
-        self.0 == 0
+        self.0 & !Self::HARMLESS == 0
     }
 
     /// Whether the handler may see what has arrived.
     #[inline]
     pub(crate) fn let_deliver(self) -> bool {
         self.0 & Self::DELIVERY == 0
+    }
+
+    /// Whether the handler may see what has arrived where the backend has it.
+    #[inline]
+    pub(crate) fn let_present(self) -> bool {
+        self.0 & Self::PRESENTING == 0
     }
 }
 
@@ -88,11 +107,22 @@ mod tests {
             assert!(obstacles.are_none() && obstacles.let_deliver() && !obstacles.remove(obstacle));
             assert!(obstacles.add(obstacle) && !obstacles.add(obstacle));
             assert!(!obstacles.are_none());
+            assert_eq!(obstacles.let_present(), delivers);
             assert_eq!(obstacles.let_deliver(), delivers, "{obstacle:?}");
             for (other, _) in all {
                 assert_eq!(obstacles.has(other), other == obstacle);
             }
             assert!(obstacles.remove(obstacle) && obstacles.are_none());
+        }
+    }
+
+    #[test]
+    fn a_layer_keeps_nobody_from_receiving_and_the_handler_from_the_wire() {
+        for (obstacle, delivers) in [(Obstacle::Layered, true), (Obstacle::Securing, false)] {
+            let mut obstacles = Obstacles::default();
+            assert!(obstacles.let_present() && obstacles.add(obstacle));
+            assert!(obstacles.are_none() && !obstacles.let_present());
+            assert_eq!(obstacles.let_deliver(), delivers);
         }
     }
 }

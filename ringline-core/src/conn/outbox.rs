@@ -9,6 +9,8 @@
 //! A send is over when the kernel has its bytes. The memory of a zero-copy send comes back later, and
 //! the next send need not wait for that, unless a part of it has to be sent again.
 
+mod fill;
+
 use super::queue::Queue;
 use super::receipts::Receipts;
 use super::{CloseReason, Limits, Pressure, SendFailure, Sent};

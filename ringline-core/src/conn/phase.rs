@@ -10,6 +10,8 @@ pub(crate) enum Phase {
     Arriving,
     /// The handler has asked for the connection, and the peer has not answered yet.
     Connecting,
+    /// There is a connection, and its layer has yet to agree with the peer's.
+    Handshaking,
     /// Both directions serve the handler.
     Open,
     /// A close was asked for; what is queued goes out first.
@@ -32,6 +34,10 @@ pub(crate) enum PhaseEvent {
     Admitted,
     /// The peer has answered.
     Connected,
+    /// The handler took the connection, or the peer has answered, and there is a layer.
+    LayerBegun,
+    /// The layer has agreed with the peer's.
+    LayerReady,
     /// The handler, the peer's end or the server's end asks for an orderly close.
     CloseAsked,
     /// Nothing is queued any more, and the peer may still be talking.
@@ -52,6 +58,11 @@ pub(crate) const TRANSITIONS: &[(PhaseEvent, Phase, Phase)] = &[
     (PhaseEvent::Terminated, Phase::Arriving, Phase::Joining),
     (PhaseEvent::Connected, Phase::Connecting, Phase::Open),
     (PhaseEvent::Terminated, Phase::Connecting, Phase::Joining),
+    (PhaseEvent::LayerBegun, Phase::Arriving, Phase::Handshaking),
+    (PhaseEvent::LayerBegun, Phase::Connecting, Phase::Handshaking),
+    (PhaseEvent::LayerReady, Phase::Handshaking, Phase::Open),
+    (PhaseEvent::CloseAsked, Phase::Handshaking, Phase::Flushing),
+    (PhaseEvent::Terminated, Phase::Handshaking, Phase::Joining),
     (PhaseEvent::CloseAsked, Phase::Open, Phase::Flushing),
     (PhaseEvent::Terminated, Phase::Open, Phase::Joining),
     (PhaseEvent::Flushed, Phase::Flushing, Phase::Lingering),
@@ -80,10 +91,16 @@ impl Phase {
         self == Self::Open
     }
 
+    /// Whether what arrives is of use to a layer.
+    #[inline]
+    pub(crate) fn takes_layer(self) -> bool {
+        matches!(self, Self::Handshaking | Self::Open)
+    }
+
     /// Whether operations are still started for it.
     #[inline]
     pub(crate) fn is_active(self) -> bool {
-        matches!(self, Self::Open | Self::Flushing | Self::Lingering)
+        matches!(self, Self::Handshaking | Self::Open | Self::Flushing | Self::Lingering)
     }
 }
 
@@ -127,7 +144,8 @@ mod tests {
         for (event, from, to) in TRANSITIONS {
             assert!(order(*to) > order(*from), "{event:?} leads back");
         }
-        for phase in [Phase::Arriving, Phase::Connecting, Phase::Open, Phase::Flushing, Phase::Lingering] {
+        let early = [Phase::Arriving, Phase::Connecting, Phase::Handshaking];
+        for phase in early.into_iter().chain([Phase::Open, Phase::Flushing, Phase::Lingering]) {
             assert!({ phase }.on(PhaseEvent::Terminated), "{phase:?} can be terminated");
         }
     }

@@ -40,6 +40,35 @@ impl Queue {
         fresh
     }
 
+    /// Adds what `fill` writes into `room` bytes, no more than a large block has. Returns how many bytes
+    /// that is and whether the allocator had to be asked for a block.
+    pub(super) fn append_with<E>(
+        &mut self,
+        room: usize,
+        ends: u64,
+        pool: &mut Pool,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(usize, bool), E> {
+        if let Some(Queued::Piece(last)) = self.queued.back_mut()
+            && let Some(block) = last.block_with_room(room)
+        {
+            let bytes = block.fill_with(room, fill)?;
+            last.set_ends(ends);
+            return Ok((bytes, false));
+        }
+        let (mut block, is_new) = pool.take(room);
+        match block.fill_with(room, fill) {
+            Ok(bytes) if bytes > 0 => {
+                self.queued.push_back(Queued::Piece(Piece::new(Body::Block(block), ends)));
+                Ok((bytes, is_new))
+            }
+            nothing => {
+                pool.put(block);
+                nothing.map(|bytes| (bytes, is_new))
+            }
+        }
+    }
+
     /// Adds the unsent rest of one send, and then all of another, before everything else.
     pub(super) fn prepend(
         &mut self,

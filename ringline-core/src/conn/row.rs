@@ -2,7 +2,7 @@
 //! state and the unread bytes, which are columns of their own.
 
 use super::{CloseReason, ConnId, Deadlines, Initiator, Obstacle, Obstacles, Outbox, Phase, PhaseEvent};
-use super::{Pressure, Tuning, Watch};
+use super::{Layered, Pressure, Tuning, Watch};
 use crate::buf::{Pool, Stage};
 use crate::net::{Dial, Family};
 use crate::op::Fd;
@@ -13,11 +13,23 @@ use std::os::fd::OwnedFd;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WriteEnd {
     Open,
+    /// Open, and what is sent has to go through a layer first.
+    Layered,
+    /// Not open before the layer is ready.
+    Securing,
     /// To be ended when everything queued is out.
     Ending,
     /// The operation that ends it is in flight.
     InFlight,
     Ended,
+}
+
+impl WriteEnd {
+    /// Whether nobody has asked for its end.
+    #[inline]
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Layered | Self::Securing)
+    }
 }
 
 /// Operations in flight, apart from the outbox's own. True from submission to the last completion.
@@ -49,8 +61,10 @@ pub(crate) struct Conn {
     pub(crate) ops: Ops,
     /// Where to connect to, until that operation is on its way.
     pub(crate) dials: Option<Box<Dial>>,
-    /// The handler was told that it is open.
-    pub(crate) was_open: bool,
+    /// It counts among those that were accepted or made.
+    pub(crate) was_counted: bool,
+    /// What lies between the wire and the handler, if anything does.
+    pub(crate) layered: Option<Box<Layered>>,
     /// Why it is not read.
     pub(crate) obstacles: Obstacles,
     /// Unread bytes are to be presented again although nothing has arrived.
@@ -99,7 +113,8 @@ impl Conn {
             write_end: WriteEnd::Open,
             ops: Ops::default(),
             dials: None,
-            was_open: false,
+            was_counted: false,
+            layered: None,
             obstacles: Obstacles::default(),
             redeliver: false,
             end_told: false,
@@ -181,13 +196,46 @@ impl Conn {
     /// Whether the handler may send.
     #[inline]
     pub(crate) fn takes_sends(&self) -> bool {
+        self.phase.takes_sends() && matches!(self.write_end, WriteEnd::Open | WriteEnd::Layered)
+    }
+
+    /// Whether the handler may send, and what it sends goes out as it is.
+    #[inline]
+    pub(crate) fn takes_plain_sends(&self) -> bool {
         self.phase.takes_sends() && self.write_end == WriteEnd::Open
+    }
+
+    /// Whether the peer ended its direction without saying so to the layer first.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        self.has_ended() && self.layered.as_ref().is_some_and(|layered| !layered.is_read_closed())
+    }
+
+    /// Whether a layer has yet to agree with the peer's.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.is_handshaking())
     }
 
     /// Whether the handler is to see data now.
     #[inline]
     pub(crate) fn delivers(&self) -> bool {
         self.phase == Phase::Open && self.obstacles.let_deliver()
+    }
+
+    /// Whether the handler is to see data where the backend has it.
+    #[inline]
+    pub(crate) fn presents(&self) -> bool {
+        self.phase == Phase::Open && self.obstacles.let_present()
+    }
+
+    /// Whether what is unread is for the handler at all.
+    #[inline]
+    pub(crate) fn is_for_handler(&self) -> bool {
+        self.phase == Phase::Open && !self.obstacles.has(Obstacle::Securing)
+    }
+
+    /// Whether a layer has yet to see more of what has begun to arrive.
+    pub(crate) fn is_in_a_unit(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.is_waiting())
     }
 
     /// Whether the peer has ended its direction.
@@ -208,10 +256,11 @@ impl Conn {
                 if !self.outbox.is_blocked() && self.ops.recv {
                     obstacles.remove(Obstacle::Held);
                 }
-                obstacles.are_none()
+                // A layer that is not ready yet needs what it needs, whatever keeps bytes from the handler.
+                obstacles.are_none() || obstacles.has(Obstacle::Securing)
             }
             Phase::Flushing => self.ops.recv,
-            Phase::Lingering => true,
+            Phase::Handshaking | Phase::Lingering => true,
             _ => false,
         }
     }
@@ -223,7 +272,7 @@ impl Conn {
         // By far the most frequent case.
         let is_plain = self.obstacles.are_none() && self.ops.recv && !self.ops.send_waits;
         self.phase == Phase::Open
-            && self.write_end == WriteEnd::Open
+            && self.write_end.is_open()
             && self.outbox.pressure() == Pressure::Low
             && (is_plain || self.ops.recv == self.wants_recv() && !self.recalls_send())
     }

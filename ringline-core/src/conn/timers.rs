@@ -27,6 +27,8 @@ pub(crate) enum Fired {
     ConnectTimeout(ConnId),
     /// The next address of a connection may be tried.
     NextAttempt(ConnId),
+    /// The layers of both sides were to agree by now.
+    HandshakeTimeout(ConnId),
     /// A socket that was full may have room again.
     SendAgain(ConnId),
     /// A listener may accept again.

@@ -127,6 +127,11 @@ impl<'a> Chain<'a> {
         self.links.iter().map(Parts::bytes).sum()
     }
 
+    /// How many bytes each part of each link has.
+    pub(crate) fn lens(&self) -> impl Iterator<Item = usize> + Clone {
+        self.links.iter().flat_map(Parts::lens)
+    }
+
     pub(crate) fn into_links(self) -> impl Iterator<Item = impl Iterator<Item = Part<'a>>> {
         self.links.into_iter().map(Parts::into_parts)
     }

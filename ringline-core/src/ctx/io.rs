@@ -66,6 +66,13 @@ pub(crate) struct Io {
     pub(crate) races: Races,
     /// When bytes were received.
     pub(crate) stamps: Stamps,
+    /// How many layers of accepted connections have yet to agree with their peers', how many may, and how
+    /// long each layer has.
+    pub(crate) handshakes: u32,
+    pub(crate) handshakes_max: u32,
+    pub(crate) handshake_timeout: Duration,
+    /// Where the few bytes of several parts come together.
+    pub(crate) gathered: Vec<u8>,
 }
 
 impl Io {
@@ -102,6 +109,10 @@ impl Io {
             others: Others::default(),
             races: Races::default(),
             stamps: Stamps::default(),
+            handshakes: 0,
+            handshakes_max: config.handshakes_per_worker(),
+            handshake_timeout: config.handshake_timeout(),
+            gathered: Vec::new(),
         })
     }
 
@@ -132,6 +143,10 @@ impl Io {
             // Nothing is queued that could go out first.
             self.terminate(id, reason);
         } else if conn.close(reason) {
+            if conn.layered.is_some() {
+                self.give_up_handshake(id);
+                self.say_goodbye(id);
+            }
             self.restart_close_timer(id, self.close_timeout);
             self.watch_closing(id);
             self.mark(id);
@@ -140,8 +155,13 @@ impl Io {
 
     pub(crate) fn shutdown_write(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if conn.phase == Phase::Open && conn.write_end == WriteEnd::Open {
-            conn.write_end = WriteEnd::Ending;
+        if conn.takes_sends() {
+            if conn.write_end == WriteEnd::Layered {
+                self.say_goodbye(id);
+            }
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.write_end = WriteEnd::Ending;
+            }
             self.mark(id);
         }
     }
@@ -229,6 +249,7 @@ impl Io {
 
     /// Lets go of everything a finished connection still has.
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn> {
+        self.give_up_handshake(id);
         let mut conn = self.conns.remove(id)?;
         self.tickets.give_back(id.row());
         self.timers.cancel_all(&mut conn.timers);

@@ -12,6 +12,13 @@ pub(crate) enum Part<'a> {
 }
 
 impl Part<'_> {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copy(bytes) => bytes,
+            Self::Guard(guard) => guard.bytes(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Copy(bytes) => bytes.len(),
@@ -95,6 +102,11 @@ impl<'a> Parts<'a> {
     /// How many bytes the parts have together.
     pub fn bytes(&self) -> usize {
         self.parts.iter().map(Part::len).sum()
+    }
+
+    /// How many bytes each part has.
+    pub(crate) fn lens(&self) -> impl Iterator<Item = usize> + Clone {
+        self.parts.iter().map(Part::len)
     }
 
     pub(crate) fn into_parts(self) -> impl Iterator<Item = Part<'a>> {

@@ -50,10 +50,11 @@ impl Io {
     #[inline]
     pub(crate) fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<Accepted, SendError> {
         let Some(conn) = self.conns.get_mut(id) else { return Err(SendError::Gone) };
-        let has_room = bytes.len() <= self.limits.full - conn.outbox.pending()
-            && bytes.len() <= self.queued_limit - self.queued;
-        if !conn.takes_sends() || !has_room {
-            return self.admit(id, bytes.len()).and(Err(SendError::Closing));
+        // A layer's own bytes may have taken both beyond their limits.
+        let has_room = bytes.len() + conn.outbox.pending() <= self.limits.full
+            && bytes.len() + self.queued <= self.queued_limit;
+        if !conn.takes_plain_sends() || !has_room {
+            return self.send_otherwise(id, bytes);
         }
         self.queued += bytes.len();
         let sequence = conn.outbox.begin();
@@ -75,7 +76,7 @@ impl Io {
         if len == 0 {
             return Err(Rejected::new(SendError::EmptyGuard, guard));
         }
-        if len < self.zero_copy_threshold {
+        if len < self.zero_copy_threshold || self.is_layered(id) {
             let sent = self.send(id, guard.bytes());
             return match sent {
                 Err(error) => Err(Rejected::new(error, guard)),
@@ -100,6 +101,9 @@ impl Io {
         id: ConnId,
         parts: Parts<'a>,
     ) -> Result<Accepted, Rejected<Parts<'a>>> {
+        if self.is_layered(id) {
+            return self.seal_parts(id, parts);
+        }
         let len = parts.bytes();
         match self.admit(id, len) {
             Err(error) => Err(Rejected::new(error, parts)),
@@ -124,6 +128,9 @@ impl Io {
         id: ConnId,
         chain: Chain<'a>,
     ) -> Result<Accepted, Rejected<Chain<'a>>> {
+        if self.is_layered(id) {
+            return self.seal_chain(id, chain);
+        }
         let len = chain.bytes();
         let (on_break, then) = (chain.on_break, chain.then);
         let sequence = match self.admit(id, len) {
@@ -209,7 +216,7 @@ impl Io {
 
     #[cold]
     fn feed_those_that_fit(&mut self) {
-        let room = self.queued_limit - self.queued;
+        let room = self.queued_limit.saturating_sub(self.queued);
         for (id, len) in std::mem::take(&mut self.starved) {
             if len > room {
                 self.starved.push((id, len));
@@ -223,22 +230,29 @@ impl Io {
     }
 
     /// The number of a send of `len` bytes, if they can be sent; then they count as queued.
-    fn admit(&mut self, id: ConnId, len: usize) -> Result<u64, SendError> {
+    pub(super) fn admit(&mut self, id: ConnId, len: usize) -> Result<u64, SendError> {
+        self.has_room(id, len)?;
+        let conn = self.conns.get_mut(id).ok_or(SendError::Gone)?;
+        self.queued += len;
+        Ok(conn.outbox.begin())
+    }
+
+    /// Whether `len` bytes can be sent; if they cannot yet, somebody waits for it from now on.
+    pub(super) fn has_room(&mut self, id: ConnId, len: usize) -> Result<(), SendError> {
         let conn = self.conns.get_mut(id).ok_or(SendError::Gone)?;
         if !conn.takes_sends() {
             return Err(SendError::Closing);
         }
         let pending = conn.outbox.pending();
-        if len > self.limits.full - pending {
+        if len > self.limits.full.saturating_sub(pending) {
             self.await_outbox(id);
             return Err(SendError::Full { pending, limit: self.limits.full });
         }
-        if len > self.queued_limit - self.queued {
+        if len > self.queued_limit.saturating_sub(self.queued) {
             self.await_worker(id, len);
             return Err(SendError::WorkerFull { pending: self.queued, limit: self.queued_limit });
         }
-        self.queued += len;
-        Ok(conn.outbox.begin())
+        Ok(())
     }
 
     /// An outbox has no room for a send. It counts as high from now on, and who is being read waits
@@ -283,7 +297,7 @@ impl Io {
 
     /// Notes what follows from a send that was admitted and queued.
     #[inline]
-    fn accepted(&mut self, id: ConnId, sequence: u64, fresh: u32) -> Accepted {
+    pub(super) fn accepted(&mut self, id: ConnId, sequence: u64, fresh: u32) -> Accepted {
         self.shard.pool_waits.add(fresh.into());
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         if conn.outbox.has_risen(&self.limits) {
@@ -329,7 +343,7 @@ impl Io {
     fn hold(&mut self, to: ConnId, offset: u32, data: &[u8]) -> Result<Accepted, SendError> {
         let hold_limit = self.hold_limit;
         let conn = self.conns.get_mut(to).ok_or(SendError::Gone)?;
-        if conn.outbox.held() + data.len() > hold_limit {
+        if conn.outbox.held() + data.len() > hold_limit || !conn.takes_plain_sends() {
             return self.send(to, data);
         }
         let sequence = self.admit(to, data.len())?;

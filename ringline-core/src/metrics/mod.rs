@@ -178,6 +178,20 @@ macro_rules! metric_table {
                 "Jobs that were cancelled or whose connection was over before the answer.";
             jobs_active: Gauge = "ringline/jobs/active",
                 "Jobs and names that were accepted and not answered.";
+            handshakes: Counter = "ringline/handshakes",
+                "Handshakes of layers that succeeded.";
+            handshakes_failed: Counter = "ringline/handshakes/failed",
+                "Handshakes of layers that came to nothing, for whatever reason.";
+            handshakes_resumed: Counter = "ringline/handshakes/resumed",
+                "Handshakes that succeeded and could make use of an earlier one.";
+            handshakes_active: Gauge = "ringline/handshakes/active",
+                "Handshakes that are going on.";
+            handshakes_waits: Counter = "ringline/handshakes/waits",
+                "Times a listener with a layer was not accepted from because too many handshakes were going on.";
+            closed_handshake: Counter = "ringline/closed/handshake",
+                "Connections closed because their handshake was not finished in time.";
+            closed_truncated: Counter = "ringline/closed/truncated",
+                "Connections closed because their peer ended them without saying so to the layer.";
         }
     };
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::ctx::Seat;
 use crate::handler::EventHandler;
 use crate::job::Pools;
+use crate::layer::LayerFactory;
 use crate::mail::Waker;
 use crate::metrics::ShardReader;
 use crate::net::{self, KernelSocket, ListenError, ListenOptions, Listener, UdpOptions};
@@ -27,6 +28,7 @@ use crate::worker::Shared;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use running::Handle;
 use signals::{Teller, Wanted};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::ToSocketAddrs;
 use std::path::Path;
@@ -71,12 +73,22 @@ pub struct Server {
     listeners: Vec<Arc<Listener>>,
     udp: UdpPlan,
     signals: Vec<Wanted>,
+    layers: Layers,
 }
+
+/// What the connections of some listeners get a layer from, by the listener's number.
+type Layers = BTreeMap<usize, Arc<dyn LayerFactory>>;
 
 impl Server {
     /// A server with this configuration and no listeners yet.
     pub fn new(config: Config) -> Self {
-        Self { config, listeners: Vec::new(), udp: UdpPlan::default(), signals: Vec::new() }
+        Self {
+            config,
+            listeners: Vec::new(),
+            layers: Layers::new(),
+            udp: UdpPlan::default(),
+            signals: Vec::new(),
+        }
     }
 
     /// Listens on a TCP address, with the usual options. Peers can connect from now on and are
@@ -121,6 +133,20 @@ impl Server {
     pub fn listen_unix(mut self, addr: UnixAddr, options: &UnixListenOptions) -> Result<Self, ListenError> {
         self.listeners.push(Arc::new(net::bind_unix(addr, options)?));
         Ok(self)
+    }
+
+    /// Has every connection of the listener that was added last get a layer, such as that of TLS.
+    ///
+    /// `ringline-tls` has calls of its own for this.
+    ///
+    /// # Panics
+    ///
+    /// If there is no listener yet.
+    #[must_use]
+    pub fn layered(mut self, layers: Arc<dyn LayerFactory>) -> Self {
+        let last = self.listeners.len().checked_sub(1).expect("a listener comes before its layer");
+        self.layers.insert(last, layers);
+        self
     }
 
     /// Starts the workers. `factory` makes one handler per worker, on the worker's own thread, so
@@ -208,6 +234,7 @@ impl Server {
             config: self.config.clone(),
             setup: Setup::new(&self.config),
             listeners: self.listeners.clone(),
+            layers: self.layers.clone(),
             common,
             udp,
             wake: Arc::clone(&wake),

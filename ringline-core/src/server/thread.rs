@@ -1,7 +1,7 @@
 //! What a worker's thread does, from its first instruction to its last.
 
 use super::signals::Teller;
-use super::{Command, LaunchError, Ready, Report, RunError};
+use super::{Command, LaunchError, Layers, Ready, Report, RunError};
 use crate::backend::uring::{Setup, Uring};
 use crate::config::Config;
 use crate::ctx::{Others, Seat};
@@ -24,6 +24,7 @@ pub(super) struct Plan<M> {
     pub(super) config: Config,
     pub(super) setup: Setup,
     pub(super) listeners: Vec<Arc<Listener>>,
+    pub(super) layers: Layers,
     pub(super) common: Shared<M>,
     pub(super) udp: Vec<(KernelSocket, UdpOptions)>,
     pub(super) wake: Arc<EventFd>,
@@ -106,6 +107,7 @@ impl<M: Send + 'static> Plan<M> {
             is_unix: listener.local_addr().unix().is_some(),
             is_stamped: listener.is_stamped(),
             socket: Some(Arc::clone(listener)),
+            layers: self.layers.get(&index).cloned(),
         };
         self.listeners.iter().enumerate().map(accept).collect()
     }

@@ -44,15 +44,18 @@
 mod children;
 mod datagrams;
 mod dialing;
+mod layered;
 mod loopback;
 mod peers;
 mod posting;
+mod veil;
 mod working;
 
 pub use crate::backend::sim::{Fault, Faults};
 pub use children::SimulatedChild;
 pub use datagrams::UdpPeerId;
 pub use peers::PeerId;
+pub use veil::{Veil, Veils};
 
 use crate::backend::Backend;
 use crate::backend::sim::{self, Sim};
@@ -67,6 +70,7 @@ use crate::net::{self, ListenError, ListenOptions, ListenerId, UnixAddr, UnixLis
 use crate::sys::EventFd;
 use crate::worker::{AcceptFrom, Shared, Worker};
 use datagrams::UdpPeers;
+use layered::Listening;
 use loopback::Loopback;
 use std::fmt;
 use std::io;
@@ -131,7 +135,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
-        Self::on_sim(config, seed, faults, handler, false)
+        Self::on_sim(config, seed, faults, handler, Listening::default())
     }
 
     /// The same with peers that come over a Unix socket.
@@ -140,10 +144,12 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
-        Self::on_sim(config, seed, faults, handler, true)
+        let listening = Listening { is_unix: true, layers: None };
+        Self::on_sim(config, seed, faults, handler, listening)
     }
 
-    fn on_sim(config: &Config, seed: u64, faults: Faults, handler: H, is_unix: bool) -> Self {
+    fn on_sim(config: &Config, seed: u64, faults: Faults, handler: H, listening: Listening) -> Self {
+        let Listening { is_unix, layers } = listening;
         let mut backend = Sim::new(seed, faults);
         if is_unix {
             backend.unix_listener(LISTENER);
@@ -151,7 +157,7 @@ impl<H: EventHandler> World<H> {
             backend.listener(LISTENER);
         }
         let id = ListenerId::new(0);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None }];
+        let listeners = vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None, layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let pools = Pools::for_test(config, true);
@@ -184,7 +190,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::new(config), handler, false)
+        Self::on_loopback(config, &Setup::new(config), handler, Listening::default())
     }
 
     /// The same without the features that kernels before 6.12 and 6.13 lack, whatever kernel runs.
@@ -197,7 +203,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, false)
+        Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, Listening::default())
     }
 
     /// A worker on the real kernel, with peers that connect over a Unix socket.
@@ -210,10 +216,17 @@ impl<H: EventHandler> World<H> {
     ///
     /// If `on_start` panics.
     pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
-        Self::on_loopback(config, &Setup::new(config), handler, true)
+        let listening = Listening { is_unix: true, layers: None };
+        Self::on_loopback(config, &Setup::new(config), handler, listening)
     }
 
-    fn on_loopback(config: &Config, setup: &Setup, handler: H, is_unix: bool) -> Result<Self, WorldError> {
+    fn on_loopback(
+        config: &Config,
+        setup: &Setup,
+        handler: H,
+        listening: Listening,
+    ) -> Result<Self, WorldError> {
+        let Listening { is_unix, layers } = listening;
         let wake = Arc::new(EventFd::new()?);
         let pools = Pools::for_test(config, false);
         let common = Shared::new(vec![Waker::Event(Arc::downgrade(&wake))], pools.clone(), config);
@@ -229,7 +242,7 @@ impl<H: EventHandler> World<H> {
         let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
         let id = ListenerId::new(0);
-        let listeners = vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener) }];
+        let listeners = vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener), layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;

@@ -12,6 +12,7 @@ use crate::backend::{Backend, Full};
 use crate::config::Config;
 use crate::conn::{Conn, ConnId, Fired, PhaseEvent};
 use crate::handler::{Admit, EventHandler};
+use crate::layer::LayerFactory;
 use crate::net::{Admission, Listener, ListenerId, Peer, Refusal, Remote, Tickets};
 use crate::op::{Fd, Kind, Op, Outcome, Tag, UserData};
 use std::io;
@@ -76,6 +77,8 @@ pub(crate) struct AcceptFrom {
     pub(crate) is_stamped: bool,
     /// Keeps the socket open; workers let go of it when they stop accepting.
     pub(crate) socket: Option<Arc<Listener>>,
+    /// What every connection gets a layer from, if it gets one.
+    pub(crate) layers: Option<Arc<dyn LayerFactory>>,
 }
 
 #[derive(Debug)]
@@ -154,6 +157,11 @@ impl Acceptor {
             source.is_resting = false;
             self.has_work = true;
         }
+    }
+
+    /// A connection with a layer has become ready or is gone: there may be room for another handshake.
+    pub(super) fn ease(&mut self) {
+        self.has_work = true;
     }
 
     /// A cancel has come home.
@@ -325,17 +333,21 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     fn open(&mut self, id: ConnId, state: H::Conn, source: u32) {
         self.users[id.row()] = Some(state);
+        let layers = self.acceptor.sources[source as usize].from.layers.clone();
         let opened = self.io.conns.get_mut(id).is_some_and(|conn| {
-            conn.was_open = true;
-            conn.phase.on(PhaseEvent::Admitted)
+            conn.was_counted = true;
+            conn.phase.on(if layers.is_some() { PhaseEvent::LayerBegun } else { PhaseEvent::Admitted })
         });
         assert!(opened, "an arriving connection opens");
         self.io.shard.connections_accepted.increment();
         self.io.shard.connections_active.add(1);
         self.publish_load();
         self.io.mark(id);
-        self.io.watch_open(id);
         self.inherit(id, source);
+        if let Some(layers) = layers {
+            return self.layer(id, &*layers);
+        }
+        self.io.watch_open(id);
         self.open_handler(id);
     }
 
@@ -385,6 +397,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             loop {
                 let Source { from, in_flight, target, is_resting, .. } = &self.acceptor.sources[source];
                 if *is_resting || in_flight >= target {
+                    break;
+                }
+                if from.layers.is_some() && in_flight + self.io.handshakes >= self.io.handshakes_max {
+                    self.io.shard.handshakes_waits.increment();
                     break;
                 }
                 let op = Op::Accept { listener: from.fd, is_unix: from.is_unix };

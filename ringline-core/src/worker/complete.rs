@@ -171,11 +171,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();
+        if let Some(layered) = conn.layered.take() {
+            self.drop_layer(*layered);
+            self.acceptor.ease();
+        }
         if self.desk.jobs.any_tied() {
             self.drop_jobs_of(id);
         }
         let unsent = conn.outbox.take_failure(reason);
-        if conn.was_open {
+        if conn.was_counted {
             self.count_closed(reason);
         } else {
             self.io.shard.connects_failed.increment();
@@ -190,6 +194,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         shard.connections_closed.increment();
         match reason {
             CloseReason::Closed | CloseReason::Aborted => shard.closed_local.increment(),
+            CloseReason::Truncated { .. } => shard.closed_truncated.increment(),
+            CloseReason::LimitExceeded(Limit::Handshake) => shard.closed_handshake.increment(),
             CloseReason::PeerClosed { .. } => shard.closed_peer.increment(),
             CloseReason::PeerReset => shard.closed_reset.increment(),
             CloseReason::LimitExceeded(Limit::CloseTimeout | Limit::ConnectTimeout) => {
@@ -204,6 +210,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             CloseReason::Shutdown | CloseReason::ShutdownDeadline => shard.closed_shutdown.increment(),
             CloseReason::HandlerPanicked => shard.closed_panicked.increment(),
             CloseReason::ChainBroken { .. }
+            | CloseReason::LayerFailed(_)
             | CloseReason::ConnectFailed { .. }
             | CloseReason::Unresolved { .. }
             | CloseReason::Failed { .. } => shard.closed_error.increment(),

@@ -41,11 +41,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// A connection that was not accepted opens.
     pub(super) fn begin(&mut self, id: ConnId) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        let opened = conn.phase.on(PhaseEvent::Connected);
+        let is_layered = conn.layered.is_some();
+        let event = if is_layered { PhaseEvent::LayerBegun } else { PhaseEvent::Connected };
+        let opened = conn.phase.on(event);
         assert!(opened, "a connecting connection opens");
-        conn.was_open = true;
+        conn.was_counted = true;
         self.io.stop_close_timer(id);
         self.io.shard.connections_active.add(1);
+        if is_layered {
+            return self.shake_hands(id);
+        }
         self.io.watch_open(id);
         self.open_handler(id);
     }

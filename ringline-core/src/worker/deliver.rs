@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::buf::Lease;
-use crate::conn::{CloseReason, ConnId, Limit, Obstacle, Phase};
+use crate::conn::{CloseReason, Conn, ConnId, Limit, Obstacle, Phase};
 use crate::consumed::Consumed;
 use crate::handler::{Eof, EventHandler};
 
@@ -16,11 +16,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.shard.bytes_received.add(lease.len.into());
         let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
         if conn.phase != Phase::Open {
-            return self.backend.release(lease);
+            return self.received_early(id, lease);
         }
         let hears = conn.watch.hears();
         let inbox = &self.inboxes[id.row()];
-        if conn.delivers() && inbox.is_empty() && lease.len as usize >= inbox.need() {
+        if conn.presents() && inbox.is_empty() && lease.len as usize >= inbox.need() {
             conn.redeliver = false;
             let need = inbox.need();
             if let Some(consumed) = self.data_handler(id, &lease)
@@ -28,6 +28,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             {
                 self.keep_rest(id, &lease, consumed);
             }
+        } else if conn.layered.is_some() {
+            self.read_layered(id, Some(&lease), &[]);
+            return self.backend.release(lease);
         } else {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
@@ -44,6 +47,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn ended(&mut self, id: ConnId) {
         self.io.mark(id);
         self.io.note(id);
+        if self.io.conns.get(id).is_some_and(Conn::was_cut_off) {
+            self.cut_off(id);
+        }
     }
 
     /// Presents the inbox if the handler may see it and it holds what the handler asked for.
@@ -72,6 +78,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             return;
         }
         conn.end_told = true;
+        if conn.was_cut_off() {
+            return self.truncated(id);
+        }
         let answer = self.eof_handler(id);
         let unread = self.inboxes[id.row()].len();
         if answer == Some(Eof::Close) {
@@ -94,7 +103,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     self.settle_unopened(id);
                     continue;
                 }
+                let takes_inbox = conn.phase == Phase::Open
+                    && conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
                 let redeliver = std::mem::take(&mut conn.redeliver);
+                if takes_inbox {
+                    self.read_layered(id, None, &[]);
+                }
                 self.report_sent(id);
                 if redeliver {
                     self.deliver_inbox(id);
@@ -168,13 +182,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Notes how much the handler waits for, and ends a connection that can never get there.
     #[inline]
     fn expect(&mut self, id: ConnId, consumed: Consumed) {
-        // A handler that has just closed the connection wants no more of it.
-        if !self.io.is_open(id) {
+        // A handler that has just closed the connection wants no more of it, and what one leaves that has
+        // just put a layer on it is not for it.
+        if !self.io.conns.get(id).is_some_and(Conn::is_for_handler) {
             return;
         }
         self.watch_unread(id, consumed.bytes);
         let inbox = &mut self.inboxes[id.row()];
-        inbox.set_need(consumed.need);
+        inbox.set_need(consumed.need.min(self.inbox_limit));
         let is_over = inbox.len() > self.inbox_limit;
         // Over the limit because reading was paused: the handler gets on with it, and nothing more is
         // received until it is back below.

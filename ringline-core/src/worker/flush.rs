@@ -165,7 +165,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             let lingers = !conn.has_ended() && !linger.is_zero();
             let event = if lingers { PhaseEvent::Flushed } else { PhaseEvent::Finished };
             if conn.phase.on(event) && lingers {
-                if conn.write_end == WriteEnd::Open {
+                if conn.write_end.is_open() {
                     conn.write_end = WriteEnd::Ending;
                 }
                 self.io.restart_close_timer(id, linger);

@@ -15,6 +15,7 @@ mod dispatch;
 mod flush;
 mod jobs;
 mod lots;
+mod layered;
 mod mail;
 mod race;
 mod shared;
@@ -28,7 +29,7 @@ pub(crate) use shared::Shared;
 use crate::backend::{Backend, Wait};
 use crate::child::ChildId;
 use crate::config::{Config, PanicPolicy};
-use crate::conn::{ConnId, Fired, Inbox, TimerKey};
+use crate::conn::{Belated, ConnId, Fired, Inbox, Scratch, TimerKey};
 use crate::ctx::{Desk, Io, Seat};
 use crate::handler::{EventHandler, Tick};
 use crate::job::Jobs;
@@ -67,6 +68,8 @@ pub(crate) struct Worker<H: EventHandler, B> {
     /// A receive has found no buffer, so whose receive is armed first is a matter of chance.
     ran_dry: bool,
     lots: Lots,
+    /// Memory that all layers use in turn.
+    scratch: Scratch,
     /// Lists that a turn works through, kept for their memory.
     spare: Vec<ConnId>,
     overflows_seen: u64,
@@ -107,6 +110,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             prompt: false,
             ran_dry: false,
             lots: Lots::new(),
+            scratch: Scratch::default(),
             spare: Vec::new(),
             overflows_seen: 0,
         })
@@ -218,6 +222,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 Fired::CloseTimeout(id) => self.close_timed_out(id),
                 Fired::ConnectTimeout(id) => self.connect_timed_out(id),
                 Fired::NextAttempt(id) => self.attempt_overdue(id),
+                Fired::HandshakeTimeout(id) => self.handshake_timed_out(id),
                 Fired::SendAgain(id) => self.send_again(id),
                 Fired::AcceptAgain { listener } => self.acceptor.again(listener),
                 Fired::ShutdownDeadline => self.abort_all(),
@@ -233,6 +238,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn fire_conn_timer(&mut self, id: ConnId, key: TimerKey) {
         if self.io.is_open(id) {
             self.conn_timer_handler(id, key);
+        } else {
+            self.tell_later(id, Belated::Timer(key));
         }
     }
 

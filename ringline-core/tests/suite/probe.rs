@@ -9,6 +9,7 @@ use super::audit::Audit;
 use super::tracked::Owners;
 use super::{Cx, Kernel};
 use bytes::Bytes;
+use ringline_core::layer::Layer;
 use ringline_core::net::Addr;
 use ringline_core::{
     Accepted, Admit, AdoptError, Chain, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError,
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 pub(crate) enum Event {
     Accept(ConnId),
     Open(ConnId),
+    Secured(ConnId),
     Data(ConnId, usize),
     Sent(ConnId, u64),
     Writable(ConnId),
@@ -50,6 +52,7 @@ impl Event {
         match self {
             Self::Accept(id)
             | Self::Open(id)
+            | Self::Secured(id)
             | Self::Data(id, _)
             | Self::Sent(id, _)
             | Self::Writable(id)
@@ -163,6 +166,8 @@ pub(crate) struct Probe {
     pub(crate) logs_ticks: bool,
     /// Every connection that was opened, in this order.
     pub(crate) opened: Vec<ConnId>,
+    /// Every connection that a layer was put on and is ready, in this order.
+    pub(crate) secured: Vec<ConnId>,
     /// Every connection that was asked for, in this order.
     pub(crate) dialed: Vec<ConnId>,
     /// How many turns there were, and how many times the tick interval had passed.
@@ -202,6 +207,7 @@ impl Probe {
             log: Vec::new(),
             logs_ticks: false,
             opened: Vec::new(),
+            secured: Vec::new(),
             dialed: Vec::new(),
             addr: None,
             ticks: 0,
@@ -284,6 +290,16 @@ impl Probe {
         options: &ConnectOptions,
     ) -> Result<ConnId, ConnectError> {
         self.dial(|state| cx.connect_host(host, port, options, state))
+    }
+
+    /// Begins to connect through a layer.
+    pub(crate) fn connect_layered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        addr: &Addr,
+        layer: Box<dyn Layer>,
+    ) -> Result<ConnId, ConnectError> {
+        self.dial(|state| cx.connect_layered(addr, &ConnectOptions::new(), layer, state))
     }
 
     fn dial(
@@ -497,6 +513,12 @@ impl EventHandler for Probe {
         self.audit.opened(id);
         self.opened.push(id);
         (self.hooks.on_open)(self, cx, id);
+    }
+
+    fn on_secured(&mut self, _: &mut Cx<'_>, id: ConnId, conn: &mut State) {
+        self.note(Event::Secured(id), Some(conn));
+        self.audit.secured(id);
+        self.secured.push(id);
     }
 
     fn on_data(&mut self, cx: &mut Cx<'_>, id: ConnId, conn: &mut State, data: &[u8]) -> Consumed {

@@ -8,6 +8,7 @@
 pub(crate) const LAYERS: &[(&str, u8)] = &[
     ("sys", 0),
     ("buf", 1),
+    ("layer", 1),
     ("metrics", 1),
     ("op", 1),
     ("timer", 1),

@@ -1,0 +1,538 @@
+//! Connections with a layer: what is promised of plain ones, and the ends that only a layer can tell
+//! apart.
+
+use super::far::{Far, on_every_kernel, on_every_kernel_with};
+use super::probe::{Event, Hooks, Probe, Take};
+use super::{assert_same, base, events_of, ms, pace, pattern, wait, wait_closed};
+use ringline_core::layer::{Layer, LayerError};
+use ringline_core::net::SocketOptions;
+use ringline_core::testing::{Veil, World};
+use ringline_core::{Chain, CloseReason, Deadlines, Eof, Limit, Parts, Pressure, SendError};
+
+#[test]
+fn every_byte_of_every_message_comes_back_through_the_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            assert_eq!(events_of(world, id), [Event::Accept(id), Event::Open(id)]);
+            let large = world.handler().kernel.size(9000, 1 << 20);
+            for (salt, len) in [1, 2, 100, 3999, 4001, 16_384, 16_385, large].into_iter().enumerate() {
+                let bytes = pattern(salt as u64, len.min(large));
+                far.send(&bytes);
+                assert_same(&far.receive(world, bytes.len()), &bytes);
+            }
+            far.leave(world, id);
+            let metrics = world.metrics();
+            assert_eq!((metrics.handshakes, metrics.handshakes_failed, metrics.handshakes_active), (1, 0, 0));
+            assert_eq!((metrics.connections_accepted, metrics.closed_peer), (1, 1));
+        },
+    );
+}
+
+#[test]
+fn a_connection_opens_when_the_layers_agree_and_takes_nothing_before() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            world.run_until(|world| !world.handler().log.is_empty());
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            world.act(|probe, cx| {
+                assert!(!cx.is_open(id) && probe.send(cx, id, b"early").is_none());
+                assert!(cx.layer::<Veil>(id).is_some_and(Layer::is_handshaking));
+            });
+            assert_eq!(world.handler().rejected, [SendError::Closing]);
+            assert_eq!(world.metrics().handshakes_active, 1);
+            assert_eq!(world.handler().opened, []);
+            far.until(world, "on_open", |_, world| world.handler().opened == [id]);
+            far.leave(world, id);
+        },
+    );
+}
+
+/// Sends one message in every way there is.
+const ALL_WAYS: Hooks = Hooks {
+    on_data: |probe, cx, id, data| {
+        let size = probe.size;
+        let bytes = pattern(5, size);
+        let (first, rest) = bytes.split_at(size / 3);
+        probe.send(cx, id, &bytes);
+        probe.send(cx, id, b"");
+        probe.send_guard(cx, id, &bytes);
+        let mut parts = Parts::new();
+        parts.copy(first).expect("one part");
+        parts.guard(probe.lend(id, rest)).expect("one guard");
+        probe.send_parts(cx, id, parts);
+        probe.forward(cx, id, data);
+        let mut chain = Chain::new();
+        chain.copy(first).expect("one link");
+        chain.guard(probe.lend(id, rest)).expect("one more");
+        probe.send_chain(cx, id, chain.then_close());
+        Take::all(data)
+    },
+    ..Hooks::SINK
+};
+
+#[test]
+fn every_way_of_sending_goes_through_the_layer_in_order() {
+    for size in [9, 30_000] {
+        on_every_kernel(
+            || {
+                let mut probe = Probe::new(ALL_WAYS);
+                probe.size = size;
+                probe
+            },
+            |world| {
+                let (mut far, id) = Far::open(world);
+                far.send(b"go");
+                let bytes = pattern(5, size);
+                let expected = [&bytes[..], &bytes, &bytes, b"go", &bytes].concat();
+                assert_same(&far.receive(world, expected.len()), &expected);
+                far.until(world, "the end", |far, world| world.saw_eof(far.peer));
+                assert!(far.veil.is_read_closed(), "the end is marked behind everything");
+                world.close(far.peer);
+                assert_eq!(wait_closed(world, id), CloseReason::Closed);
+                let sent = events_of(world, id);
+                assert!(sent.iter().any(|event| matches!(event, Event::Sent(_, 6))), "{sent:?}");
+            },
+        );
+    }
+}
+
+#[test]
+fn an_end_without_a_mark_is_never_clean() {
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, data| Take::bytes(data.len() / 2), ..Hooks::SINK }),
+        |world| {
+            for (bytes, unread) in [(0, 0), (10, 5)] {
+                let (mut far, id) = Far::open(world);
+                if bytes > 0 {
+                    far.send(&pattern(1, bytes));
+                    far.flush(world);
+                    wait(world, "the data", |world| {
+                        events_of(world, id).iter().any(|event| matches!(event, Event::Data(..)))
+                    });
+                }
+                world.end(far.peer);
+                let reason = wait_closed(world, id);
+                let is_end = matches!(reason, CloseReason::Truncated { unread: left } if left <= bytes && left * 2 >= unread);
+                assert!(is_end && !reason.is_clean(), "{reason:?}");
+                assert!(!events_of(world, id).iter().any(|event| matches!(event, Event::Eof(..))));
+                far.until(world, "our mark", |far, _| far.veil.is_read_closed());
+            }
+            assert_eq!(world.metrics().closed_truncated, 2);
+        },
+    );
+}
+
+#[test]
+fn what_was_cut_off_in_the_middle_of_a_frame_is_truncated() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(&pattern(1, 100));
+            far.out.truncate(60);
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(wait_closed(world, id), CloseReason::Truncated { unread: 0 });
+            assert!(world.handler().input.is_empty(), "half a frame is for nobody");
+        },
+    );
+}
+
+#[test]
+fn a_peer_that_has_marked_its_end_still_gets_everything() {
+    let hooks = Hooks {
+        on_data: |_, _, _, _| Take::none(),
+        on_eof: |probe, cx, id, unread| {
+            assert_eq!(unread, b"a question");
+            probe.send(cx, id, &pattern(2, 5000));
+            probe.close(cx, id);
+            Eof::KeepWriting
+        },
+        ..Hooks::SINK
+    };
+    on_every_kernel(
+        || Probe::new(hooks),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"a question");
+            far.bye(world);
+            assert_same(&far.receive(world, 5000), &pattern(2, 5000));
+            far.until(world, "the end", |far, world| world.saw_eof(far.peer));
+            assert!(far.veil.is_read_closed());
+            assert_eq!(wait_closed(world, id), CloseReason::Closed);
+        },
+    );
+}
+
+#[test]
+fn a_broken_frame_ends_the_connection_with_an_alert_and_no_other() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut good, good_id) = Far::open(world);
+            let (mut bad, id) = Far::open(world);
+            bad.send(b"fine");
+            assert_eq!(bad.receive(world, 4), b"fine");
+            bad.send(b"broken");
+            if let Some(byte) = bad.out.last_mut() {
+                *byte ^= 1;
+            }
+            bad.until(world, "the alert", |far, _| far.failed.is_some());
+            assert_eq!(bad.failed, Some(Veil::ALERTED));
+            world.close(bad.peer);
+            let reason = wait_closed(world, id);
+            assert_eq!(reason, CloseReason::LayerFailed(Veil::BROKEN));
+            assert!(!reason.is_clean());
+            good.send(b"undisturbed");
+            assert_eq!(good.receive(world, 11), b"undisturbed");
+            good.leave(world, good_id);
+            assert_eq!(world.metrics().closed_error, 1);
+        },
+    );
+}
+
+/// The end of the only connection there was, which never opened.
+fn unopened(world: &mut World<Probe>) -> CloseReason {
+    let mut reason = None;
+    wait(world, "on_close", |world| {
+        let last = world.handler().log.last().copied();
+        if let Some(Event::Close(_, why)) = last {
+            reason = Some(why);
+        }
+        reason.is_some()
+    });
+    assert_eq!(world.handler().opened, [], "no on_open without a handshake");
+    let metrics = world.metrics();
+    assert_eq!((metrics.handshakes, metrics.handshakes_failed, metrics.handshakes_active), (0, 1, 0));
+    reason.expect("it was just seen")
+}
+
+#[test]
+fn garbage_instead_of_a_handshake_is_answered_and_named() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.out = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(unopened(world), CloseReason::LayerFailed(Veil::BROKEN));
+        },
+    );
+}
+
+#[test]
+fn an_end_in_the_handshake_is_a_failure_of_the_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.out.truncate(5);
+            far.flush(world);
+            world.end(far.peer);
+            assert_eq!(unopened(world), CloseReason::LayerFailed(LayerError::ENDED));
+        },
+    );
+}
+
+#[test]
+fn a_handshake_has_a_deadline_that_bytes_do_not_move() {
+    on_every_kernel_with(
+        base().handshake_timeout(ms(60)),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            let hello = std::mem::take(&mut far.out);
+            for byte in &hello[..10] {
+                // It is over before the last of them is written.
+                world.write(far.peer, &[*byte]);
+                world.sleep(ms(10));
+            }
+            assert_eq!(unopened(world), CloseReason::LimitExceeded(Limit::Handshake));
+            assert_eq!(world.metrics().closed_handshake, 1);
+        },
+    );
+}
+
+#[test]
+fn no_more_handshakes_than_are_allowed_go_on_at_a_time() {
+    on_every_kernel_with(
+        base().handshakes_per_worker(2).handshake_timeout(ms(50)),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut fars: Vec<_> = (0..6).map(|_| Far::connect(world)).collect();
+            // Those that are silent hold their places until their time is over.
+            for far in &mut fars[..4] {
+                far.out.clear();
+            }
+            let mut most = 0;
+            pace(world, "all have had their turn", |world| {
+                fars[4..].iter_mut().for_each(|far| far.pump(world));
+                most = most.max(world.metrics().handshakes_active);
+                let metrics = world.metrics();
+                metrics.handshakes == 2 && metrics.closed_handshake == 4
+            });
+            assert!(most <= 2, "{most} at a time");
+            assert!(world.metrics().handshakes_waits > 0);
+            for (far, id) in fars.into_iter().skip(4).zip(world.handler().opened.clone()) {
+                // Which of the two is which does not matter.
+                let _ = id;
+                world.reset(far.peer);
+            }
+            wait(world, "all are gone", |world| world.metrics().connections_active == 0);
+        },
+    );
+}
+
+#[test]
+fn a_send_that_finds_no_room_on_the_wire_is_not_accepted_in_part() {
+    let config = base().outbox_low_bytes(100).outbox_high_bytes(5000).outbox_bytes(6000);
+    on_every_kernel_with(
+        config,
+        || Probe::new(Hooks { on_data: |_, _, _, data| Take::all(data), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            world.act(|probe, cx| {
+                // 6000 plain bytes are 6008 on the wire.
+                assert_eq!(probe.send(cx, id, &pattern(1, 6000)), None);
+                let mut parts = Parts::new();
+                parts.copy(&[1; 3000]).expect("a part");
+                parts.copy(&[2; 3000]).expect("another");
+                assert_eq!(probe.send_parts(cx, id, parts), None);
+                let mut chain = Chain::new();
+                chain.guard(probe.lend(id, &pattern(3, 20_000))).expect("a link");
+                assert_eq!(probe.send_chain(cx, id, chain), None);
+                let accepted = probe.send(cx, id, &pattern(4, 5992));
+                assert_eq!(accepted.map(|accepted| accepted.pressure), Some(Pressure::High));
+                assert_eq!(cx.pending_bytes(id), Some(6000));
+            });
+            assert!(world.handler().rejected.iter().all(|error| matches!(error, SendError::Full { .. })));
+            assert_same(&far.receive(world, 5992), &pattern(4, 5992));
+            far.leave(world, id);
+        },
+    );
+}
+
+#[test]
+fn who_asks_for_answers_and_does_not_read_them_is_not_served() {
+    on_every_kernel_with(
+        base().outbox_low_bytes(1).outbox_high_bytes(2).outbox_bytes(1000),
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            let mut pings = Vec::new();
+            for _ in 0..200_000 {
+                far.veil.ping(&mut pings);
+            }
+            let mut written = 0;
+            wait(world, "the end of patience", |world| {
+                written += world.write(far.peer, &pings[written..]);
+                world.handler().reason(id).is_some()
+            });
+            assert_eq!(world.handler().reason(id), Some(CloseReason::LayerFailed(LayerError::FLOOD)));
+            assert_eq!(world.metrics().connections_active, 0);
+        },
+    );
+}
+
+#[test]
+fn a_close_during_a_handshake_and_a_shutdown_give_the_state_back() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let peer = world.connect();
+            wait(world, "on_accept", |world| !world.handler().log.is_empty());
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            world.act(|probe, cx| probe.close(cx, id));
+            wait(world, "the end", |world| world.saw_eof(peer) || world.saw_reset(peer));
+            world.close(peer);
+            assert_eq!(unopened(world), CloseReason::Closed);
+            // What is left is for the end of the world.
+            let _silent = world.connect();
+            pace(world, "another one", |world| world.metrics().handshakes_active == 1);
+        },
+    );
+}
+
+#[test]
+fn a_connection_of_ours_opens_through_its_layer() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let addr = world.dial_addr();
+            let id = world
+                .act(|probe, cx| probe.connect_layered(cx, &addr, Box::new(Veil::client())))
+                .expect("room");
+            let mut peer = None;
+            pace(world, "the worker connects", |world| {
+                peer = peer.or_else(|| world.dialed());
+                peer.is_some()
+            });
+            let mut far = Far::on(peer.expect("it has just been there"), Veil::server());
+            assert_eq!(world.handler().opened, []);
+            far.until(world, "on_open", |_, world| world.handler().opened == [id]);
+            far.send(b"hello");
+            assert_eq!(far.receive(world, 5), b"hello");
+            far.leave(world, id);
+            assert_eq!((world.metrics().connects, world.metrics().handshakes), (1, 1));
+        },
+    );
+}
+
+#[test]
+fn what_comes_along_with_the_end_of_the_handshake_counts_as_the_first_byte() {
+    on_every_kernel_with(
+        base().deadlines(Deadlines::none().first_byte(ms(60))),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.until(world, "the hello is written", |far, _| far.out.is_empty());
+            // The peer's answer is read, and the last of the handshake leaves with a message behind it.
+            pace(world, "the answer", |world| {
+                far.tail.extend(world.read(far.peer, usize::MAX));
+                let through = far.veil.read(&mut far.tail, &mut far.plain, &mut far.out).expect("a veil");
+                far.tail.drain(..through);
+                !far.veil.is_handshaking()
+            });
+            far.send(b"hello");
+            assert_eq!(far.receive(world, 5), b"hello");
+            let id = world.handler().opened[0];
+            for _ in 0..100 {
+                far.pump(world);
+                world.sleep(ms(1));
+            }
+            assert_eq!(world.handler().reason(id), None, "it has said something");
+            far.leave(world, id);
+        },
+    );
+}
+
+#[test]
+fn a_frame_that_comes_byte_by_byte_has_a_deadline_and_a_silent_peer_has_none() {
+    on_every_kernel_with(
+        base().deadlines(Deadlines::none().read(ms(50))),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"whole");
+            assert_eq!(far.receive(world, 5), b"whole");
+            world.sleep(ms(120));
+            assert_eq!(world.handler().reason(id), None, "nothing has begun");
+            far.send(&pattern(1, 400));
+            let frame = std::mem::take(&mut far.out);
+            for byte in &frame[..200] {
+                world.write(far.peer, &[*byte]);
+                world.sleep(ms(1));
+            }
+            assert_eq!(wait_closed(world, id), CloseReason::LimitExceeded(Limit::Read));
+            world.close(far.peer);
+        },
+    );
+}
+
+#[test]
+fn nothing_is_presented_again_because_a_layer_has_talked_to_the_other() {
+    // The audit complains if it is.
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, _| Take::none(), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"left unread");
+            far.flush(world);
+            wait(world, "the data", |world| matches!(world.handler().log.last(), Some(Event::Data(..))));
+            let mut ping = Vec::new();
+            far.veil.ping(&mut ping);
+            far.out = ping;
+            far.until(world, "the answer", |far, _| far.veil.pongs() == 1);
+            world.reset(far.peer);
+            wait_closed(world, id);
+        },
+    );
+}
+
+#[test]
+fn who_asks_for_more_than_there_may_be_is_closed_and_nothing_else_happens() {
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, _| Take::bytes(1).need(usize::MAX), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"left unread");
+            far.flush(world);
+            let reason = wait_closed(world, id);
+            assert!(matches!(reason, CloseReason::LimitExceeded(Limit::Inbox { .. })), "{reason:?}");
+        },
+    );
+}
+
+#[test]
+fn bytes_with_a_time_go_through_the_layer_like_any_other() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            world.stamp_accepted();
+            let (mut far, id) = Far::open(world);
+            for len in [1, 5000] {
+                far.send(&pattern(1, len));
+                assert_same(&far.receive(world, len), &pattern(1, len));
+            }
+            world.act(|_, cx| assert!(cx.received_at(id).is_some()));
+            far.leave(world, id);
+        },
+    );
+}
+
+#[test]
+fn connections_of_ours_do_not_keep_others_from_being_accepted() {
+    on_every_kernel_with(
+        base().handshakes_per_worker(1),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let addr = world.dial_addr();
+            let id = world
+                .act(|probe, cx| probe.connect_layered(cx, &addr, Box::new(Veil::client())))
+                .expect("room");
+            let mut silent = None;
+            pace(world, "the worker connects", |world| {
+                silent = silent.or_else(|| world.dialed());
+                silent.is_some() && world.metrics().handshakes_active == 1
+            });
+            let (far, theirs) = Far::open(world);
+            far.leave(world, theirs);
+            world.act(|probe, cx| probe.abort(cx, id));
+            assert_eq!(wait_closed(world, id), CloseReason::Aborted);
+        },
+    );
+}
+
+#[test]
+fn what_was_asked_for_on_accept_is_told_when_the_connection_is_open() {
+    let hooks = Hooks {
+        on_accept: |probe, cx, id, _| {
+            probe.set_conn_timer(cx, id, ms(1), 7).expect("it arrives");
+            cx.set_socket_options(id, &SocketOptions::new().nodelay(true)).expect("it arrives");
+            true
+        },
+        ..Hooks::ECHO
+    };
+    on_every_kernel(
+        || Probe::new(hooks),
+        |world| {
+            let mut far = Far::connect(world);
+            let hello = std::mem::take(&mut far.out);
+            wait(world, "on_accept", |world| !world.handler().log.is_empty());
+            world.sleep(ms(20));
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            assert_eq!(events_of(world, id), [Event::Accept(id)], "and that is all");
+            far.out = hello;
+            far.until(world, "both are told", |_, world| events_of(world, id).len() == 4);
+            let events = events_of(world, id);
+            assert_eq!(events[1], Event::Open(id));
+            assert!(events.contains(&Event::ConnTimer(id, 7)) && events.contains(&Event::Options(id, Ok(()))));
+            far.leave(world, id);
+        },
+    );
+}
