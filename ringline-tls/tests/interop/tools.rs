@@ -64,7 +64,7 @@ impl Tool {
             }
             match self.output.recv_timeout(PATIENCE) {
                 Ok(more) => self.seen.extend(more),
-                Err(_) => panic!("no {text:?} in {}", self.so_far()),
+                Err(error) => panic!("no {text:?} in {}: {error}", self.so_far()),
             }
         }
     }
