@@ -140,14 +140,14 @@ impl CloseReason {
     /// Whose doing it was.
     pub fn initiator(self) -> Initiator {
         match self {
+            Self::PeerClosed { .. } | Self::Truncated { .. } | Self::PeerReset => Initiator::Peer,
+            Self::LayerFailed(error) if error.is_peers_doing() => Initiator::Peer,
             Self::Closed
             | Self::Aborted
             | Self::Shutdown
             | Self::ShutdownDeadline
-            | Self::HandlerPanicked => Initiator::Local,
-            Self::PeerClosed { .. } | Self::Truncated { .. } | Self::PeerReset => Initiator::Peer,
-            Self::LayerFailed(error) if error.is_peers_doing() => Initiator::Peer,
-            Self::LayerFailed(_) => Initiator::Local,
+            | Self::HandlerPanicked
+            | Self::LayerFailed(_) => Initiator::Local,
             Self::LimitExceeded(_) => Initiator::Limit,
             Self::ChainBroken { .. }
             | Self::ConnectFailed { .. }
