@@ -2,6 +2,7 @@
 
 use super::sending::Presented;
 use super::stamps::Stamps;
+use super::starting::Start;
 use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::child::Children;
@@ -66,6 +67,7 @@ pub(crate) struct Io {
     pub(crate) races: Races,
     /// When bytes were received.
     pub(crate) stamps: Stamps,
+    pub(crate) start: Start,
 }
 
 impl Io {
@@ -102,6 +104,7 @@ impl Io {
             others: Others::default(),
             races: Races::default(),
             stamps: Stamps::default(),
+            start: Start::default(),
         })
     }
 

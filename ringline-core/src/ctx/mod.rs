@@ -13,12 +13,14 @@ mod deadlines;
 mod desk;
 mod dialing;
 mod ending;
+mod feeding;
 mod io;
 mod parts;
 mod posting;
 mod racing;
 mod sending;
 mod stamps;
+mod starting;
 mod tuning;
 mod working;
 
@@ -31,6 +33,7 @@ pub(crate) use desk::Desk;
 pub(crate) use ending::Others;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
+pub(crate) use starting::Unstarted;
 
 use crate::buf::SendGuard;
 use crate::conn::{Accepted, CloseReason, ConnId, Deadlines, Rejected, SendError, TimerKey};

@@ -129,7 +129,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
         Self::on_sim(config, seed, faults, handler, false)
     }
@@ -138,7 +138,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
         Self::on_sim(config, seed, faults, handler, true)
     }
@@ -182,7 +182,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
         Self::on_loopback(config, &Setup::new(config), handler, false)
     }
@@ -195,7 +195,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
         Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, false)
     }
@@ -208,7 +208,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
         Self::on_loopback(config, &Setup::new(config), handler, true)
     }
@@ -396,7 +396,9 @@ impl<H: EventHandler> World<H> {
 
     fn start(&mut self) {
         let started = on_worker!(self, worker => worker.start());
-        assert!(started, "on_start panicked");
+        if let Err(unstarted) = started {
+            panic!("on_start has failed: {unstarted:?}");
+        }
     }
 
     fn turn_for(&mut self, at_most: Option<Duration>) {
