@@ -87,7 +87,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.deliver_held(id);
         self.flush_datagrams(id)?;
         self.flush_receive(id)?;
-        if self.io.udp.get(id).is_some_and(|row| row.is_cut) {
+        if self.io.udp.get(id).is_some_and(|row| row.is_cut && row.in_flight > 0) {
             self.cancel_datagrams(id)?;
         }
         self.finish_socket(id);
@@ -173,7 +173,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Asks the kernel to let go of what it has not sent.
     fn cancel_datagrams(&mut self, id: UdpId) -> Result<(), OutOfRoom> {
-        while let Some(send) = self.io.udp.next_to_cancel(id) {
+        for send in self.io.udp.to_cancel(id) {
             let target = UserData::new(Kind::UdpSend, send.generation, send.row);
             let user_data = UserData::new(Kind::CancelUdpSend, send.generation, send.row);
             if self.backend.push(user_data, Op::Cancel { target }, &self.io.stage).is_err() {

@@ -4,7 +4,7 @@
 //! A network loses, doubles and reorders datagrams, so these scenarios send again until an answer is
 //! there, and count instead of expecting an order.
 
-use super::desk::{Desk, ECHO, KEEP, address, ask, finish, on_every_kernel, wait};
+use super::desk::{Desk, ECHO, KEEP, OnDatagram, TWICE, address, ask, finish, on_every_kernel, wait};
 use super::{ms, pattern};
 use ringline_core::testing::{Fault, Faults, World};
 use ringline_core::{BindError, Config, TimerKey, UdpClosed, UdpOptions, UdpSendError};
@@ -28,9 +28,15 @@ fn datagrams_of_all_sizes_come_back_from_where_they_went() {
 
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() {
+    for answer in [ECHO, TWICE] {
+        assert_answers_come_from_where_was_asked(answer);
+    }
+}
+
+fn assert_answers_come_from_where_was_asked(answer: OnDatagram) {
     on_every_kernel(
         || {
-            let mut desk = Desk::new(ECHO);
+            let mut desk = Desk::new(answer);
             desk.options = None;
             desk
         },

@@ -85,8 +85,15 @@ impl Desk {
 }
 
 pub(crate) const ECHO: OnDatagram = |desk, cx, socket, datagram| {
-    let sent = cx.reply(socket, &datagram, datagram.data());
+    let sent = cx.reply(socket, datagram.reply_to(), datagram.data());
     let _ = desk.count(1, sent);
+};
+
+/// Answers with a run of two.
+pub(crate) const TWICE: OnDatagram = |desk, cx, socket, datagram| {
+    let twice = datagram.data().repeat(2);
+    let sent = cx.reply_segments(socket, &datagram, datagram.data().len() as u16, &twice);
+    let _ = desk.count(2, sent);
 };
 
 pub(crate) const KEEP: OnDatagram = |desk, _, _, datagram| desk.seen.push(datagram.data().to_vec());
