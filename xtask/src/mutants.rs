@@ -101,8 +101,7 @@ pub(crate) fn run(root: &Path, only: &[String]) -> Result<(), String> {
     let chosen: Vec<_> =
         all().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name)).collect();
     let is_wanted = |stage: &&Stage| chosen.iter().any(|mutant| mutant.package() == stage.package);
-    let stages: Vec<_> =
-        STAGES.iter().filter(|stage| stage.exists(copy.root())).filter(is_wanted).collect();
+    let stages: Vec<_> = STAGES.iter().filter(|stage| stage.exists(copy.root())).filter(is_wanted).collect();
     check_unbroken(&copy, &stages)?;
     let mut missed = Vec::new();
     for (at, mutant) in chosen.iter().enumerate() {

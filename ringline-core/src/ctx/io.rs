@@ -2,6 +2,7 @@
 
 use super::sending::Presented;
 use super::stamps::Stamps;
+use super::starting::Start;
 use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::child::Children;
@@ -73,6 +74,7 @@ pub(crate) struct Io {
     pub(crate) handshake_timeout: Duration,
     /// Where the few bytes of several parts come together.
     pub(crate) gathered: Vec<u8>,
+    pub(crate) start: Start,
 }
 
 impl Io {
@@ -113,6 +115,7 @@ impl Io {
             handshakes_max: config.handshakes_per_worker(),
             handshake_timeout: config.handshake_timeout(),
             gathered: Vec::new(),
+            start: Start::default(),
         })
     }
 

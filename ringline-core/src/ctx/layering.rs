@@ -29,7 +29,10 @@ impl<H: EventHandler> Ctx<'_, H> {
     ) -> Result<ConnId, NotConnected<H::Conn>> {
         let id = self.connect_with(addr, options, state)?;
         let layered = self.secure(id, layer);
-        assert!(layered.is_ok(), "a connection that is just being made has no layer, and must not go without");
+        assert!(
+            layered.is_ok(),
+            "a connection that is just being made has no layer, and must not go without"
+        );
         Ok(id)
     }
 

@@ -96,7 +96,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn shake_hands(&mut self, id: ConnId) {
         self.io.begin_layer(id);
         // One that has nothing to agree on is ready.
-        if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking && !conn.is_handshaking()) {
+        if self
+            .io
+            .conns
+            .get(id)
+            .is_some_and(|conn| conn.phase == Phase::Handshaking && !conn.is_handshaking())
+        {
             self.read_layered(id, None, &[]);
         }
     }

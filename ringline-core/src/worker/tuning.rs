@@ -2,8 +2,8 @@
 
 use super::Worker;
 use crate::backend::Backend;
-use crate::conn::{Belated, ConnId};
 use crate::conn::tuning::Step;
+use crate::conn::{Belated, ConnId};
 use crate::handler::EventHandler;
 use crate::net::{OptionRefused, Setting};
 use crate::op::{Outcome, Tag};

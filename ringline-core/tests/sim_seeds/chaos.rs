@@ -400,7 +400,8 @@ impl EventHandler for Chaos {
             1 => 0,
             _ => data.len(),
         };
-        let need = if !self.is_calm && !is_covered && self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
+        let need =
+            if !self.is_calm && !is_covered && self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
         let account = self.account(id);
         account.consumed += bytes;
         account.need = if account.layering.is_securing { 0 } else { need };

@@ -147,7 +147,10 @@ impl Audit {
                     (track.is_open, "a connection takes sends from on_open on"),
                     (sequence == track.accepted, "sends are numbered 1, 2, 3"),
                     (track.is_high == (pressure == Pressure::High), "high until on_writable"),
-                    (has_failed || after == before.map(|before| before + bytes), "an accepted send is pending"),
+                    (
+                        has_failed || after == before.map(|before| before + bytes),
+                        "an accepted send is pending",
+                    ),
                 ];
                 self.expect_all(id, &rules);
             }

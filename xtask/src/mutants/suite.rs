@@ -143,8 +143,10 @@ impl Stage {
 
 /// The first of the tests that the program says nothing of, in a run that did not come to its end.
 fn unfinished(stage: &Stage, program: &str, copy: &Copy, printed: &str) -> Result<String, String> {
-    let listed =
-        command(stage, program, copy).arg("--list").output().map_err(|error| format!("{program}: {error}"))?;
+    let listed = command(stage, program, copy)
+        .arg("--list")
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
     let listed = String::from_utf8_lossy(&listed.stdout);
     let is_over =
         |name: &str| printed.lines().any(|line| verdict_on(line).is_some_and(|(test, _)| test == name));
