@@ -3,9 +3,7 @@
 use super::certificates::Folder;
 use super::peer::{Notes, Peer, Sides, provider};
 use ringline_core::testing::{Faults, World};
-use ringline_core::{
-    Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, EventHandler, Limit,
-};
+use ringline_core::{Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, EventHandler, Limit};
 use ringline_tls::{TlsFault, TlsVersions};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};

@@ -112,12 +112,7 @@ impl EventHandler for Streams {
     type Conn = Track;
     type Message = ();
 
-    fn on_accept(
-        &mut self,
-        _: &mut Ctx<'_, Self>,
-        _: ConnId,
-        _: &ringline_core::Peer,
-    ) -> Admit<Track> {
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &ringline_core::Peer) -> Admit<Track> {
         Admit::Accept(Track::default())
     }
 
