@@ -8,8 +8,6 @@ use crate::layer::{BACKLOG_BYTES, Layer, LayerError};
 /// Memory of the worker that all its layers use in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Wire bytes as they arrived, to be changed in place.
-    wire: Vec<u8>,
     /// What the layer answers.
     pub(crate) answers: Vec<u8>,
     /// Where plain bytes go of which the handler is expected to leave nothing.
@@ -32,21 +30,17 @@ impl Layered {
         Self { layer, tail: Vec::new(), is_counted: false, takes_inbox: false }
     }
 
-    /// Has the layer take bytes that arrived. Appends to `plain` and to the answers in `scratch`.
+    /// Has the layer take bytes that arrived, where they are, and change them there. Appends to `plain`
+    /// and to `answers`.
     pub(crate) fn read(
         &mut self,
-        arrived: &[u8],
+        arrived: &mut [u8],
         plain: &mut Vec<u8>,
-        scratch: &mut Scratch,
+        answers: &mut Vec<u8>,
     ) -> Result<(), LayerError> {
-        let Scratch { wire, answers, .. } = scratch;
         if self.tail.is_empty() {
-            wire.clear();
-            wire.extend_from_slice(arrived);
-            let through = self.layer.read(wire, plain, answers)?;
-            if through < wire.len() {
-                self.tail.extend_from_slice(&wire[through..]);
-            }
+            let through = self.layer.read(arrived, plain, answers)?;
+            self.tail.extend_from_slice(&arrived[through..]);
         } else {
             self.tail.extend_from_slice(arrived);
             let through = self.layer.read(&mut self.tail, plain, answers)?;

@@ -11,7 +11,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived. Nothing unread and nothing in the way: the handler reads the kernel's
     /// buffer itself.
     #[inline]
-    pub(super) fn received(&mut self, id: ConnId, lease: Lease) {
+    pub(super) fn received(&mut self, id: ConnId, mut lease: Lease) {
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(lease.len.into());
         let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
@@ -29,7 +29,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.keep_rest(id, &lease, consumed);
             }
         } else if conn.layered.is_some() {
-            self.read_layered(id, Some(&lease));
+            self.read_layered(id, Some(&mut lease));
         } else {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);

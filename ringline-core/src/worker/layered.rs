@@ -1,7 +1,7 @@
 //! What arrives on connections with a layer, from the wire to the handler's inbox.
 //!
-//! Bytes are copied from the receive buffer into memory of the worker, where the layer may change them,
-//! and what comes out is appended to the inbox. An inbox that is empty has the worker's memory for as
+//! The layer changes bytes in the receive buffer, which nobody else has a lease of, and what comes out is
+//! appended to the inbox. An inbox that is empty has the worker's memory for as
 //! long as its handler looks at it, so a connection whose handler leaves nothing keeps no memory.
 
 use super::Worker;
@@ -14,35 +14,35 @@ use crate::layer::{LayerError, LayerFactory};
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived on a connection that is not open: for its layer, or for nobody.
     #[cold]
-    pub(super) fn received_early(&mut self, id: ConnId, lease: Lease) {
+    pub(super) fn received_early(&mut self, id: ConnId, mut lease: Lease) {
         if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
-            self.read_layered(id, Some(&lease));
+            self.read_layered(id, Some(&mut lease));
         }
         self.backend.release(lease);
     }
 
     /// Has a layer take what has arrived, and presents what comes of it.
     #[inline(never)]
-    pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&Lease>) {
+    pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&mut Lease>) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         let Some(layered) = conn.layered.as_mut().filter(|_| !conn.obstacles.has(Obstacle::Ended)) else {
             return;
         };
         let inbox = &mut self.inboxes[id.row()];
-        let mut arrived = lease.map_or(&[][..], |lease| self.backend.received(lease));
-        let unread;
+        let mut arrived = lease.map_or(&mut [][..], |lease| self.backend.received_mut(lease));
+        let mut unread;
         if std::mem::take(&mut layered.takes_inbox) {
             // It is what the handler left before there was a layer, and comes first.
-            unread = [inbox.unread(), arrived].concat();
+            unread = [inbox.unread(), &*arrived].concat();
             inbox.clear();
             inbox.set_need(0);
-            arrived = &unread;
+            arrived = &mut unread;
         }
         let scratch = &mut self.scratch;
         let mut spare = std::mem::take(&mut scratch.plain);
         inbox.lend(&mut spare);
         scratch.answers.clear();
-        let read = layered.read(arrived, inbox.tail(), scratch);
+        let read = layered.read(arrived, inbox.tail(), &mut scratch.answers);
         let (is_ready, is_closed) = (!layered.layer.is_handshaking(), layered.layer.is_read_closed());
         self.io.push_internal(id, &self.scratch.answers);
         if is_ready && self.io.end_handshake(id) {

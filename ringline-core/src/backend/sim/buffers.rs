@@ -116,6 +116,12 @@ impl Buffers {
         Ok(&self.all[usize::from(lease.buffer)].memory[lease.offset as usize..end as usize])
     }
 
+    /// The same, to be changed; it is on loan.
+    pub(super) fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        let end = lease.offset + lease.len;
+        &mut self.all[usize::from(lease.buffer)].memory[lease.offset as usize..end as usize]
+    }
+
     /// How much the next receive can take; `None` if every buffer is out.
     pub(super) fn room(&self) -> Option<u32> {
         self.posted.front().map(|&number| self.size - self.all[usize::from(number)].used)

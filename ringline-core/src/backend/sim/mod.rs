@@ -302,6 +302,11 @@ impl Backend for Sim {
         self.enforce(self.buffers.bytes(lease))
     }
 
+    fn received_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        self.enforce(self.buffers.bytes(lease).map(drop));
+        self.buffers.bytes_mut(lease)
+    }
+
     fn share(&mut self, part: &Lease) {
         self.trace.note(|| format!("share {part:?}"));
         let verdict = self.buffers.share(part);
