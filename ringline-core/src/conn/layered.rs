@@ -3,6 +3,7 @@
 //! Wire bytes reach the layer in the order in which they arrived, each once: what it leaves is kept
 //! here and presented again in front of what comes next.
 
+use super::Inbox;
 use crate::layer::{BACKLOG_BYTES, Layer, LayerError};
 
 /// Memory of the worker that all its layers use in turn.
@@ -23,11 +24,26 @@ pub(crate) struct Layered {
     pub(crate) is_counted: bool,
     /// What the handler has left unread is for the layer, which came later.
     pub(crate) takes_inbox: bool,
+    /// What has arrived for the handshake and waits for its turn, and whether it is among those that do.
+    pub(crate) late: Vec<u8>,
+    pub(crate) is_postponed: bool,
 }
 
 impl Layered {
     pub(crate) fn new(layer: Box<dyn Layer>) -> Self {
-        Self { layer, tail: Vec::new(), is_counted: false, takes_inbox: false }
+        let (tail, late) = (Vec::new(), Vec::new());
+        Self { layer, tail, is_counted: false, takes_inbox: false, late, is_postponed: false }
+    }
+
+    /// What has arrived for the handshake. First comes what the handler left before there was a layer.
+    pub(crate) fn take_late(&mut self, inbox: &mut Inbox) -> Vec<u8> {
+        let mut late = std::mem::take(&mut self.late);
+        if std::mem::take(&mut self.takes_inbox) {
+            late.splice(..0, inbox.unread().iter().copied());
+            inbox.clear();
+            inbox.set_need(0);
+        }
+        late
     }
 
     /// Has the layer take bytes that arrived, where they are, and change them there. Appends to `plain`

@@ -29,7 +29,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.keep_rest(id, &lease, consumed);
             }
         } else if conn.layered.is_some() {
-            self.read_layered(id, Some(&mut lease));
+            if conn.obstacles.has(Obstacle::Securing) {
+                self.postpone_handshake(id, Some(&lease));
+            } else {
+                self.read_layered(id, Some(&mut lease));
+            }
         } else {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
@@ -105,7 +109,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 let takes_inbox = conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 if takes_inbox {
-                    self.read_layered(id, None);
+                    self.postpone_handshake(id, None);
                 }
                 self.report_sent(id);
                 if redeliver {
@@ -114,6 +118,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.deliver_end(id);
                 self.watch_unread(id, 0);
                 self.tune_if_asked(id);
+            } else if id == ConnId::NOBODY {
+                self.take_handshake_steps();
             }
         }
         self.spare = due;

@@ -14,30 +14,29 @@ use crate::layer::{LayerError, LayerFactory};
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived on a connection that is not open: for its layer, or for nobody.
     #[cold]
-    pub(super) fn received_early(&mut self, id: ConnId, mut lease: Lease) {
+    pub(super) fn received_early(&mut self, id: ConnId, lease: Lease) {
         if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
-            self.read_layered(id, Some(&mut lease));
+            self.postpone_handshake(id, Some(&lease));
         }
         self.backend.release(lease);
     }
 
-    /// Has a layer take what has arrived, and presents what comes of it.
+    /// Has a layer take what has arrived, or was put aside, and presents what comes of it.
     #[inline(never)]
     pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&mut Lease>) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        let Some(layered) = conn.layered.as_mut().filter(|_| !conn.obstacles.has(Obstacle::Ended)) else {
+        if lease.is_some() && conn.obstacles.has(Obstacle::Ended) {
             return;
-        };
-        let inbox = &mut self.inboxes[id.row()];
-        let mut arrived = lease.map_or(&mut [][..], |lease| self.backend.received_mut(lease));
-        let mut unread;
-        if std::mem::take(&mut layered.takes_inbox) {
-            // It is what the handler left before there was a layer, and comes first.
-            unread = [inbox.unread(), &*arrived].concat();
-            inbox.clear();
-            inbox.set_need(0);
-            arrived = &mut unread;
         }
+        let Some(layered) = conn.layered.as_mut() else { return };
+        let inbox = &mut self.inboxes[id.row()];
+        let mut late;
+        let arrived = if let Some(lease) = lease {
+            self.backend.received_mut(lease)
+        } else {
+            late = layered.take_late(inbox);
+            &mut late
+        };
         let scratch = &mut self.scratch;
         let mut spare = std::mem::take(&mut scratch.plain);
         inbox.lend(&mut spare);
@@ -83,7 +82,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// first; a handshake has nothing to present.
     #[cold]
     pub(super) fn cut_off(&mut self, id: ConnId) {
-        if self.io.conns.get(id).is_some_and(|conn| conn.phase.takes_layer() && conn.is_handshaking()) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        let is_postponed = conn.layered.as_ref().is_some_and(|layered| layered.is_postponed);
+        if conn.phase.takes_layer() && conn.is_handshaking() && !is_postponed {
             self.layer_broke(id, LayerError::ENDED);
         }
     }
