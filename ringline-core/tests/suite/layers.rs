@@ -12,7 +12,7 @@ use ringline_core::{
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Plays a scenario with layered listeners, on the simulated kernel and on the real one.
-fn on_every_kernel(make: impl Fn() -> Probe, scenario: impl Fn(&mut World<Probe>)) {
+pub(super) fn on_every_kernel(make: impl Fn() -> Probe, scenario: impl Fn(&mut World<Probe>)) {
     on_every_kernel_with(base(), make, scenario);
 }
 
@@ -43,19 +43,19 @@ fn on_every_kernel_with(
 }
 
 /// The far end of a layered connection.
-struct Far {
-    peer: PeerId,
-    veil: Veil,
+pub(super) struct Far {
+    pub(super) peer: PeerId,
+    pub(super) veil: Veil,
     /// Wire bytes that were not taken yet, and those that came and were not understood yet.
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     tail: Vec<u8>,
-    plain: Vec<u8>,
+    pub(super) plain: Vec<u8>,
     failed: Option<LayerError>,
 }
 
 impl Far {
     /// Connects and speaks first.
-    fn connect(world: &mut World<Probe>) -> Self {
+    pub(super) fn connect(world: &mut World<Probe>) -> Self {
         Self::on(world.connect(), Veil::client())
     }
 
@@ -66,7 +66,7 @@ impl Far {
     }
 
     /// Connects and turns until both sides are ready.
-    fn open(world: &mut World<Probe>) -> (Self, ConnId) {
+    pub(super) fn open(world: &mut World<Probe>) -> (Self, ConnId) {
         let opened = world.handler().opened.len();
         let mut far = Self::connect(world);
         far.until(world, "on_open", |_, world| world.handler().opened.len() > opened);
@@ -74,7 +74,7 @@ impl Far {
         (far, id)
     }
 
-    fn pump(&mut self, world: &mut World<Probe>) {
+    pub(super) fn pump(&mut self, world: &mut World<Probe>) {
         let written = world.write(self.peer, &self.out);
         self.out.drain(..written);
         self.tail.extend(world.read(self.peer, usize::MAX));
@@ -86,7 +86,7 @@ impl Far {
         }
     }
 
-    fn until(
+    pub(super) fn until(
         &mut self,
         world: &mut World<Probe>,
         what: &str,
@@ -99,7 +99,7 @@ impl Far {
         });
     }
 
-    fn send(&mut self, bytes: &[u8]) {
+    pub(super) fn send(&mut self, bytes: &[u8]) {
         for chunk in bytes.chunks(CHUNK_BYTES) {
             let mut wire = vec![0; self.veil.wire_len(chunk.len())];
             let len = self.veil.write(chunk, &mut wire).expect("a veil writes");
@@ -112,7 +112,7 @@ impl Far {
         self.until(world, "everything is written", |far, _| far.out.is_empty());
     }
 
-    fn receive(&mut self, world: &mut World<Probe>, count: usize) -> Vec<u8> {
+    pub(super) fn receive(&mut self, world: &mut World<Probe>, count: usize) -> Vec<u8> {
         self.until(world, "the bytes arrive", |far, _| far.plain.len() >= count);
         self.plain.drain(..count).collect()
     }
@@ -125,7 +125,7 @@ impl Far {
     }
 
     /// Leaves in order and sees the other side do so too.
-    fn leave(mut self, world: &mut World<Probe>, id: ConnId) {
+    pub(super) fn leave(mut self, world: &mut World<Probe>, id: ConnId) {
         self.bye(world);
         self.until(world, "the end", |far, world| world.saw_eof(far.peer));
         assert!(self.veil.is_read_closed() && self.plain.is_empty() && self.failed.is_none());

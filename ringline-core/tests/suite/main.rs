@@ -20,6 +20,7 @@ mod echo;
 mod ending;
 mod forwarding;
 mod guards;
+mod handshakes;
 mod jobs;
 mod layers;
 mod limits;
