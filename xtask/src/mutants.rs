@@ -9,6 +9,7 @@ mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod handshakes;
 mod mail;
 mod send;
 mod state;

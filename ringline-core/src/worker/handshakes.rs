@@ -59,7 +59,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// False if there was nothing to be done.
     fn take_handshake_step(&mut self, id: ConnId) -> bool {
-        let Some(conn) = self.io.conns.get_mut(id).filter(|conn| conn.phase.takes_layer()) else { return false };
+        let Some(conn) = self.io.conns.get_mut(id).filter(|conn| conn.phase.takes_layer()) else {
+            return false;
+        };
         let Some(layered) = conn.layered.as_mut() else { return false };
         layered.is_postponed = false;
         let is_step = layered.takes_inbox || !layered.late.is_empty();
