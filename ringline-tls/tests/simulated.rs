@@ -83,8 +83,7 @@ fn every_byte_comes_back_whatever_the_kernel_does() {
     let folder = Folder::new();
     let (certificate, key) = folder.issue("server", &["server.test"]);
     let tls = TlsConfig::from_pem_files(certificate, key).expect("good files");
-    let config =
-        Config::builder().deadlines(Deadlines::none()).linger(Duration::from_millis(40)).build().unwrap();
+    let config = Config::builder().deadlines(Deadlines::none()).linger(Duration::from_millis(40)).build().unwrap();
     for seed in 0..24 {
         let versions = if seed % 2 == 0 { TlsVersions::Tls13 } else { TlsVersions::Tls12 };
         let connector = TlsConnector::builder().roots(folder.file("ca.pem")).versions(versions);

@@ -162,6 +162,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(mail::MUTANTS)
         .chain(child::MUTANTS)
         .chain(unix::MUTANTS)
+        .chain(handshakes::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

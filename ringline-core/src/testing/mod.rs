@@ -157,8 +157,7 @@ impl<H: EventHandler> World<H> {
             backend.listener(LISTENER);
         }
         let id = ListenerId::new(0);
-        let listeners =
-            vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None, layers }];
+        let listeners = vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None, layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let pools = Pools::for_test(config, true);
@@ -243,8 +242,7 @@ impl<H: EventHandler> World<H> {
         let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
         let id = ListenerId::new(0);
-        let listeners =
-            vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener), layers }];
+        let listeners = vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener), layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;

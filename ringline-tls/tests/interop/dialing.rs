@@ -3,7 +3,9 @@
 use crate::certificates::Folder;
 use crate::tools::{Tool, has};
 use ringline_core::testing::World;
-use ringline_core::{Admit, CloseReason, Config, ConnId, ConnectOptions, Consumed, Ctx, EventHandler, Peer};
+use ringline_core::{
+    Admit, CloseReason, Config, ConnId, ConnectOptions, Consumed, Ctx, EventHandler, Peer,
+};
 use ringline_tls::{TlsConnector, TlsFault, TlsInfo, TlsVersions};
 use std::net::SocketAddr;
 
@@ -74,8 +76,7 @@ fn a_connection_of_ours_speaks_with_openssl_in_both_versions() {
     let identity = folder.issue("server", &["server.test"]);
     for (versions, expected) in [(TlsVersions::Tls13, "TLSv1_3"), (TlsVersions::Tls12, "TLSv1_2")] {
         let (_server, addr) = s_server(&identity, &[]);
-        let tls =
-            TlsConnector::builder().roots(folder.file("ca.pem")).versions(versions).build().expect("files");
+        let tls = TlsConnector::builder().roots(folder.file("ca.pem")).versions(versions).build().expect("files");
         for is_resumed in [false, true] {
             let client = dial(&tls, "server.test", addr);
             assert_eq!(client.input, b"olleh\n");

@@ -33,8 +33,7 @@ fn clients_say_who_they_are_if_they_have_to() {
             let tls = TlsConfig::builder().certificate(&certificate, &key).client_certificates(wanted);
             let service = Service::start(&tls.build().expect("good files"));
 
-            let mut known =
-                s_client(&service, &[&trusting[..], &[flag, "-cert", &client, "-key", &client_key]].concat());
+            let mut known = s_client(&service, &[&trusting[..], &[flag, "-cert", &client, "-key", &client_key]].concat());
             known.write(b"it is me\n");
             known.wait_for("it is me");
             let Event::Open { certificates, .. } = service.next() else { panic!("it opens first") };
@@ -42,10 +41,8 @@ fn clients_say_who_they_are_if_they_have_to() {
             drop(known);
             service.closed();
 
-            let mut unknown = s_client(
-                &service,
-                &[&trusting[..], &[flag, "-cert", &stranger, "-key", &stranger_key]].concat(),
-            );
+            let mut unknown =
+                s_client(&service, &[&trusting[..], &[flag, "-cert", &stranger, "-key", &stranger_key]].concat());
             unknown.finish();
             assert_eq!(TlsFault::of(service.closed()), Some(TlsFault::UnknownIssuer));
 
@@ -81,16 +78,11 @@ fn certificates_and_protocols_are_chosen_by_what_the_client_asks_for() {
         .expect("good files");
     let service = Service::start(&tls);
     let ca = folder.file("ca.pem");
-    for (name, shown) in [
-        ("localhost", "localhost"),
-        ("api.test", "api.test"),
-        ("a.star.test", "a.star.test"),
-        ("x.test", "localhost"),
-    ] {
-        let mut client = s_client(
-            &service,
-            &["-CAfile", &ca, "-servername", name, "-verify_hostname", shown, "-alpn", "http/1.1"],
-        );
+    for (name, shown) in
+        [("localhost", "localhost"), ("api.test", "api.test"), ("a.star.test", "a.star.test"), ("x.test", "localhost")]
+    {
+        let mut client =
+            s_client(&service, &["-CAfile", &ca, "-servername", name, "-verify_hostname", shown, "-alpn", "http/1.1"]);
         client.write(b"hello\n");
         client.wait_for("hello");
         let Event::Open { name: asked, alpn, .. } = service.next() else { panic!("it opens first") };
@@ -138,8 +130,7 @@ fn what_is_wrong_with_files_is_said_when_they_are_loaded() {
     let folder = Folder::new();
     let (certificate, key) = folder.issue("good", &["localhost"]);
     let (other, other_key) = folder.issue("other", &["localhost"]);
-    let load =
-        |certificate: &str, key: &str| TlsConfig::from_pem_files(certificate, key).expect_err("it is bad");
+    let load = |certificate: &str, key: &str| TlsConfig::from_pem_files(certificate, key).expect_err("it is bad");
     assert!(matches!(load(&folder.file("none.pem"), &key), TlsConfigError::Unreadable { .. }));
     assert!(matches!(load(&certificate, &other_key), TlsConfigError::KeyMismatch { .. }));
     assert!(matches!(load(&certificate, &other), TlsConfigError::NoKey { .. }));
