@@ -119,7 +119,7 @@ fn served(addr: SocketAddr, config: &Arc<ClientConfig>) -> StreamOwned<ClientCon
     let mut client =
         StreamOwned::new(ClientConnection::new(Arc::clone(config), name).expect("a client"), stream);
     let mut echoed = vec![0; MESSAGE_BYTES];
-    client.write_all(&[7; MESSAGE_BYTES]).expect("it is open");
+    client.write_all(&vec![7; MESSAGE_BYTES]).expect("it is open");
     client.read_exact(&mut echoed).expect("all of it comes back");
     assert!(echoed.iter().all(|byte| *byte == 7));
     client
