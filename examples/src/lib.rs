@@ -1,5 +1,7 @@
 //! What every example shares: the flags, the start, the line that says it is ready, and the end.
 
+pub mod http;
+
 use clap::Args;
 use ringline_core::metrics::{MetricValue, Snapshot};
 use ringline_core::net::{UnixAddr, UnixAddrError, UnixListenOptions};
@@ -24,9 +26,15 @@ pub struct ServerArgs {
     )]
     pub listen: Vec<String>,
 
-    /// Speak TLS on all of them: the files with the certificates and with the key, read again on SIGHUP
+    /// Speak TLS on all of them. CERT is a PEM file with the server's certificate and then those of its
+    /// issuers, KEY one with its key. Both are read again on SIGHUP; if something is wrong then, what was
+    /// read before stays, and the log says why
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
     pub tls: Option<Vec<PathBuf>>,
+
+    /// The application protocols that are spoken over TLS (ALPN)
+    #[arg(skip)]
+    pub protocols: Vec<&'static str>,
 
     /// How many workers; one per physical core if not given
     #[arg(long, value_name = "N")]
@@ -67,7 +75,7 @@ where
         config = config.workers(workers);
     }
     let signal = ShutdownSignal::install()?;
-    let tls = args.tls.as_deref().map(load_tls).transpose()?;
+    let tls = args.tls.as_deref().map(|files| load_tls(files, &args.protocols)).transpose()?;
     let mut server = Server::new(config.build()?);
     for addr in &args.listen {
         server = match unix_addr(addr)? {
@@ -89,9 +97,9 @@ where
 }
 
 /// The TLS of these two files, which a thread reads again whenever SIGHUP arrives.
-fn load_tls(files: &[PathBuf]) -> Result<TlsConfig, Box<dyn Error>> {
+fn load_tls(files: &[PathBuf], protocols: &[&str]) -> Result<TlsConfig, Box<dyn Error>> {
     let [certificate, key] = files else { return Err("--tls takes two files".into()) };
-    let tls = TlsConfig::from_pem_files(certificate, key)?;
+    let tls = TlsConfig::builder().certificate(certificate, key).alpn(protocols.iter().copied()).build()?;
     let (handle, mut signals) = (tls.clone(), Signals::new([SIGHUP])?);
     std::thread::spawn(move || {
         for _ in signals.forever() {

@@ -5,6 +5,7 @@
 //! machine before its alert is out.
 
 use crate::fault::TlsFault;
+use crate::sni;
 use ringline_core::layer::LayerError;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -184,7 +185,13 @@ impl<S: Side> Machine<S> {
     /// Lets the alert out that says what went wrong.
     #[cold]
     fn fail(&mut self, error: &Error, incoming: &mut [u8], wire: &mut Vec<u8>) -> LayerError {
-        log::debug!("a TLS connection fails: {error}");
+        // rustls has no error of its own for a name without a certificate.
+        let fault = if sni::was_in_vain() { TlsFault::UnknownName } else { TlsFault::from_rustls(error) };
+        if fault == TlsFault::Internal {
+            log::warn!("a TLS connection fails on this side: {error}");
+        } else {
+            log::debug!("a TLS connection fails: {error}");
+        }
         self.has_failed = true;
         while self.side.wants_write() {
             match self.side.records(incoming).state {
@@ -196,7 +203,7 @@ impl<S: Side> Machine<S> {
                 _ => break,
             }
         }
-        TlsFault::from_rustls(error).layer_error()
+        fault.layer_error()
     }
 
     /// Does something that takes a side which can send; `None` if it cannot.

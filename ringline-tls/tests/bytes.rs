@@ -1,6 +1,7 @@
 //! The layer by itself: whatever arrives, in whatever pieces, it panics over nothing, keeps to its bounds,
 //! and never takes changed bytes for what was sent.
 
+#[allow(dead_code, reason = "these tests need but some of it")]
 #[path = "interop/certificates.rs"]
 mod certificates;
 

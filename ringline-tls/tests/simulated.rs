@@ -1,5 +1,6 @@
 //! TLS on the simulated kernel, with all that a kernel may do to it.
 
+#[allow(dead_code, reason = "these tests need but some of it")]
 #[path = "interop/certificates.rs"]
 mod certificates;
 
@@ -83,7 +84,8 @@ fn every_byte_comes_back_whatever_the_kernel_does() {
     let folder = Folder::new();
     let (certificate, key) = folder.issue("server", &["server.test"]);
     let tls = TlsConfig::from_pem_files(certificate, key).expect("good files");
-    let config = Config::builder().deadlines(Deadlines::none()).linger(Duration::from_millis(40)).build().unwrap();
+    let config =
+        Config::builder().deadlines(Deadlines::none()).linger(Duration::from_millis(40)).build().unwrap();
     for seed in 0..24 {
         let versions = if seed % 2 == 0 { TlsVersions::Tls13 } else { TlsVersions::Tls12 };
         let connector = TlsConnector::builder().roots(folder.file("ca.pem")).versions(versions);

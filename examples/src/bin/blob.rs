@@ -5,6 +5,7 @@ use clap::Parser;
 use ringline_core::{
     Admit, Chain, Config, ConnId, Consumed, Ctx, EventHandler, Parts, Peer, Rejected, SendError,
 };
+use ringline_examples::http::{Method, Request, write_head};
 use ringline_examples::{ServerArgs, exit, serve};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +14,6 @@ use std::process::ExitCode;
 
 /// Longer request heads are refused.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-const HEADERS_MAX: usize = 64;
 
 /// An HTTP server for files that fit into memory.
 ///
@@ -66,56 +66,10 @@ struct Blob {
     files: Files,
 }
 
-/// What a request asks for.
-struct Request {
-    path: String,
-    is_head: bool,
-    keeps_alive: bool,
-    /// How many bytes its head has.
-    length: usize,
-}
-
-impl Request {
-    /// The request at the front of `data`; `None` if it is not all there, or the status that refuses
-    /// it.
-    fn parse(data: &[u8]) -> Result<Option<Self>, &'static str> {
-        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut headers);
-        let length = match request.parse(data) {
-            Ok(httparse::Status::Complete(length)) => length,
-            Ok(httparse::Status::Partial) if data.len() <= HEAD_BYTES_MAX => return Ok(None),
-            Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-                return Err("431 Request Header Fields Too Large");
-            }
-            Err(_) => return Err("400 Bad Request"),
-        };
-        let is_head = match request.method {
-            Some("GET") => false,
-            Some("HEAD") => true,
-            _ => return Err("405 Method Not Allowed"),
-        };
-        let (mut closes, mut keeps_alive) = (false, false);
-        for header in request.headers {
-            match header.name.to_ascii_lowercase().as_str() {
-                "connection" => {
-                    closes |= has_token(header.value, "close");
-                    keeps_alive |= has_token(header.value, "keep-alive");
-                }
-                "content-length" if header.value.trim_ascii() == b"0" => {}
-                "content-length" | "transfer-encoding" => return Err("413 Content Too Large"),
-                _ => {}
-            }
-        }
-        let keeps_alive = !closes && (keeps_alive || request.version == Some(1));
-        let path = request.path.unwrap_or("/").to_owned();
-        Ok(Some(Self { path, is_head, keeps_alive, length }))
-    }
-}
-
 impl Blob {
     /// Answers one request; what it asks for goes out whole or not at all.
-    fn answer(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request) -> Result<(), SendError> {
-        let name = request.path.strip_prefix('/').unwrap_or(&request.path);
+    fn answer(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request<'_>) -> Result<(), SendError> {
+        let name = request.path.strip_prefix('/').unwrap_or(request.path);
         if name == "*" {
             return self.answer_all(cx, id, request);
         }
@@ -131,8 +85,8 @@ impl Blob {
         };
         let head = head(status, body.len(), request.keeps_alive);
         let mut parts = Parts::new();
-        parts.copy(head.as_bytes())?;
-        if !request.is_head && !body.is_empty() {
+        parts.copy(&head)?;
+        if request.method != Method::Head && !body.is_empty() {
             parts.guard(body.clone()).map_err(|rejected| rejected.error)?;
         }
         cx.send_parts(id, parts).map_err(|rejected| rejected.error)?;
@@ -140,12 +94,12 @@ impl Blob {
     }
 
     /// All files as one answer: a chain, so that nothing can come in between.
-    fn answer_all(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request) -> Result<(), SendError> {
+    fn answer_all(&self, cx: &mut Ctx<'_, Self>, id: ConnId, request: &Request<'_>) -> Result<(), SendError> {
         let bytes = self.files.values().map(Bytes::len).sum();
         let head = head("200 OK", bytes, request.keeps_alive);
         let mut chain = Chain::new();
-        chain.copy(head.as_bytes())?;
-        if !request.is_head {
+        chain.copy(&head)?;
+        if request.method != Method::Head {
             let mut files = self.files.values().filter(|file| !file.is_empty()).peekable();
             while files.peek().is_some() {
                 let mut link = Parts::new();
@@ -161,21 +115,16 @@ impl Blob {
 
     fn refuse(cx: &mut Ctx<'_, Self>, id: ConnId, status: &str) -> Consumed {
         // Nothing more can be said to a peer that this does not reach.
-        let _ = cx.send(id, head(status, 0, false).as_bytes());
+        let _ = cx.send(id, &head(status, 0, false));
         cx.close(id);
         Consumed::none()
     }
 }
 
-fn head(status: &str, length: usize, keeps_alive: bool) -> String {
-    let connection = if keeps_alive { "" } else { "connection: close\r\n" };
-    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{connection}\r\n")
-}
-
-/// Whether a list of tokens, as of a `connection` header, has this one.
-fn has_token(value: &[u8], token: &str) -> bool {
-    let tokens = value.split(|&byte| byte == b',');
-    tokens.map(<[u8]>::trim_ascii).any(|found| found.eq_ignore_ascii_case(token.as_bytes()))
+fn head(status: &str, length: usize, keeps_alive: bool) -> Vec<u8> {
+    let mut head = Vec::new();
+    write_head(&mut head, status, length, keeps_alive, &[]);
+    head
 }
 
 impl EventHandler for Blob {
@@ -189,13 +138,19 @@ impl EventHandler for Blob {
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
         let mut done = 0;
         while done < data.len() {
-            let request = match Request::parse(&data[done..]) {
+            let request = match Request::parse(&data[done..], HEAD_BYTES_MAX) {
+                Ok(Some(Request { method: Method::Other, .. })) => {
+                    return Self::refuse(cx, id, "405 Method Not Allowed");
+                }
+                Ok(Some(Request { has_body: true, .. })) => {
+                    return Self::refuse(cx, id, "413 Content Too Large");
+                }
                 Ok(Some(request)) => request,
                 Ok(None) => break,
-                Err(status) => return Self::refuse(cx, id, status),
+                Err(refusal) => return Self::refuse(cx, id, refusal.status()),
             };
             match self.answer(cx, id, &request) {
-                Ok(()) => done += request.length,
+                Ok(()) => done += request.bytes,
                 // Answers are waiting for the peer; this request is shown again when they are out.
                 Err(SendError::Full { .. } | SendError::WorkerFull { .. }) => break,
                 Err(SendError::TooManyLinks { .. }) => {
@@ -226,5 +181,7 @@ fn run(cli: &Cli) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> ExitCode {
-    exit(run(&Cli::parse()))
+    let mut cli = Cli::parse();
+    cli.server.protocols = vec!["http/1.1"];
+    exit(run(&cli))
 }

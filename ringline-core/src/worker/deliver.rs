@@ -1,6 +1,7 @@
 //! From received bytes to the handler: in place where possible, through the inbox where not.
 
 use super::Worker;
+use super::layered::Arrived;
 use crate::backend::Backend;
 use crate::buf::Lease;
 use crate::conn::{CloseReason, Conn, ConnId, Limit, Obstacle, Phase};
@@ -30,10 +31,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
         } else if conn.layered.is_some() {
             if conn.obstacles.has(Obstacle::Securing) {
-                self.postpone_handshake(id, Some(&lease));
+                self.postpone_handshake(id, Some(&lease), &[]);
             } else {
-                self.read_layered(id, Some(&mut lease));
+                self.read_layered(id, Arrived::Leased(&mut lease));
             }
+            return self.backend.release(lease);
         } else {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
@@ -106,10 +108,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     self.settle_unopened(id);
                     continue;
                 }
-                let takes_inbox = conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
+                let takes_inbox = conn.phase == Phase::Open
+                    && conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 if takes_inbox {
-                    self.postpone_handshake(id, None);
+                    self.postpone_handshake(id, None, &[]);
                 }
                 self.report_sent(id);
                 if redeliver {
@@ -186,13 +189,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Notes how much the handler waits for, and ends a connection that can never get there.
     #[inline]
     fn expect(&mut self, id: ConnId, consumed: Consumed) {
-        // A handler that has just closed the connection wants no more of it.
-        if !self.io.is_open(id) {
+        // A handler that has just closed the connection wants no more of it, and what one leaves that has
+        // just put a layer on it is not for it.
+        if !self.io.conns.get(id).is_some_and(Conn::is_for_handler) {
             return;
         }
         self.watch_unread(id, consumed.bytes);
         let inbox = &mut self.inboxes[id.row()];
-        inbox.set_need(consumed.need);
+        inbox.set_need(consumed.need.min(self.inbox_limit));
         let is_over = inbox.len() > self.inbox_limit;
         // Over the limit because reading was paused: the handler gets on with it, and nothing more is
         // received until it is back below.

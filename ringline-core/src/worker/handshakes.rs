@@ -6,9 +6,10 @@
 //! nobody, and no turn waits.
 
 use super::Worker;
+use super::layered::Arrived;
 use crate::backend::Backend;
 use crate::buf::Lease;
-use crate::conn::{Conn, ConnId};
+use crate::conn::{Conn, ConnId, Obstacle};
 use crate::handler::EventHandler;
 use std::collections::VecDeque;
 
@@ -24,11 +25,12 @@ pub(super) struct Handshakes(VecDeque<ConnId>);
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Something has arrived for a handshake, or was there before it.
-    pub(super) fn postpone_handshake(&mut self, id: ConnId, lease: Option<&Lease>) {
+    pub(super) fn postpone_handshake(&mut self, id: ConnId, lease: Option<&Lease>, copied: &[u8]) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         let Some(layered) = conn.layered.as_mut() else { return };
-        if let Some(lease) = lease {
-            layered.late.extend_from_slice(self.backend.received(lease));
+        let bytes = lease.map_or(copied, |lease| self.backend.received(lease));
+        if layered.put_aside(bytes, &mut self.inboxes[id.row()]) {
+            conn.obstacles.remove(Obstacle::Stuffed);
         }
         let is_much = layered.late.len() > LATE_BYTES_MAX;
         if !std::mem::replace(&mut layered.is_postponed, true) {
@@ -38,7 +40,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             self.handshakes.0.push_back(id);
         }
         if is_much {
-            self.read_layered(id, None);
+            self.read_layered(id, Arrived::Late);
         }
     }
 
@@ -57,21 +59,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    /// False if there was nothing to be done.
+    /// False if the connection does not care any more.
     fn take_handshake_step(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.io.conns.get_mut(id).filter(|conn| conn.phase.takes_layer()) else {
             return false;
         };
         let Some(layered) = conn.layered.as_mut() else { return false };
         layered.is_postponed = false;
-        let is_step = layered.takes_inbox || !layered.late.is_empty();
-        if is_step {
-            self.read_layered(id, None);
-        }
+        self.read_layered(id, Arrived::Late);
         if self.io.conns.get(id).is_some_and(Conn::has_ended) {
             // That had to wait for what came before.
             self.ended(id);
         }
-        is_step
+        true
     }
 }

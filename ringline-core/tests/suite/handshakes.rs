@@ -1,6 +1,6 @@
 //! Handshakes that go on at the same time: they take turns, and open connections go first.
 
-use super::layers::{Far, on_every_kernel};
+use super::far::{Far, on_every_kernel};
 use super::probe::{Event, Hooks, Probe};
 use super::{assert_same, pace, pattern, wait, wait_closed};
 use ringline_core::CloseReason;

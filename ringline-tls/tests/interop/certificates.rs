@@ -4,6 +4,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, date_time_ymd,
 };
+use ringline_tls::rustls::pki_types::CertificateDer;
+use ringline_tls::rustls::pki_types::pem::PemObject;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,12 +18,16 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self::of(&format!("test authority {}", number()))
+    }
+
+    /// With an authority of this name.
+    pub(crate) fn of(authority: &str) -> Self {
+        let number = number();
         let path = std::env::temp_dir().join(format!("ringline-tls-{}-{number}", std::process::id()));
         fs::create_dir(&path).expect("a folder for certificates");
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, "ringline test authority");
+        params.distinguished_name.push(DnType::CommonName, authority);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("a key");
@@ -33,6 +39,11 @@ impl Folder {
     /// The path of a file in it, as text.
     pub(crate) fn file(&self, name: &str) -> String {
         self.path.join(name).to_str().expect("a plain path").to_string()
+    }
+
+    /// The first certificate of a file in it.
+    pub(crate) fn der(&self, name: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(self.file(name)).expect("a certificate")
     }
 
     /// Makes `{name}.pem` and `{name}.key`, valid for these names and now.
@@ -68,6 +79,11 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.path);
     }
+}
+
+fn number() -> u32 {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn leaf(name: &str, names: &[&str], (from, to): (i32, i32)) -> CertificateParams {

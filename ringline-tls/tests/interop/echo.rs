@@ -3,6 +3,7 @@
 use ringline_core::{
     Admit, CloseReason, Config, ConfigBuilder, ConnId, Consumed, Ctx, EventHandler, Peer, Running, Server,
 };
+use ringline_tls::rustls::pki_types::CertificateDer;
 use ringline_tls::{ListenTls, TlsConfig, TlsInfo};
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -14,7 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What happened to a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    Open { facts: String, alpn: Option<String>, name: Option<String>, certificates: usize, resumed: bool },
+    Open {
+        facts: String,
+        alpn: Option<String>,
+        name: Option<String>,
+        certificates: Vec<CertificateDer<'static>>,
+        resumed: bool,
+    },
     Close(CloseReason),
 }
 
@@ -36,7 +43,7 @@ impl EventHandler for Echo {
             facts: format!("{tls:?}"),
             alpn: tls.alpn().map(|name| String::from_utf8_lossy(name).into_owned()),
             name: tls.server_name().map(ToString::to_string),
-            certificates: tls.peer_certificates().len(),
+            certificates: tls.peer_certificates().to_vec(),
             resumed: tls.is_resumed(),
         };
         let _ = self.events.send(event);
@@ -66,11 +73,16 @@ impl Service {
     }
 
     pub(crate) fn start_with(tls: &TlsConfig, config: ConfigBuilder) -> Self {
+        Self::start_on(config, |server| server.listen_tls("127.0.0.1:0", tls).expect("a listener"))
+    }
+
+    /// With the listeners that `listen` adds.
+    pub(crate) fn start_on(config: ConfigBuilder, listen: impl FnOnce(Server) -> Server) -> Self {
         let (sender, events) = channel();
         let sender = Mutex::new(sender);
         let config =
             config.workers(1).pin(false).linger(Duration::from_millis(200)).build().expect("a configuration");
-        let server = Server::new(config).listen_tls("127.0.0.1:0", tls).expect("a listener");
+        let server = listen(Server::new(config));
         let running = server
             .launch(move |_| Echo { events: sender.lock().expect("no panic holds it").clone() })
             .expect("a server");

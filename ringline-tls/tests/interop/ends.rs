@@ -2,7 +2,7 @@
 
 use crate::certificates::Folder;
 use crate::echo::Service;
-use crate::tools::{has, run};
+use crate::tools::run;
 use ringline_core::{CloseReason, Config, Limit};
 use ringline_tls::rustls::pki_types::pem::PemObject;
 use ringline_tls::rustls::pki_types::{CertificateDer, ServerName};
@@ -48,11 +48,13 @@ fn who_does_not_speak_tls_gets_an_alert_and_a_name_and_disturbs_nobody() {
     let mut good = client(&folder, &service);
     good.write_all(b"before").expect("it is open");
     let oversized = [0x17, 3, 3, 0xFF, 0xFF, 0];
-    let half = [0x16, 3, 1, 0, 5, 99, 0, 0, 1, 7];
+    let garbled = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 7];
+    let out_of_place = [0x16, 3, 1, 0, 5, 99, 0, 0, 1, 7];
     for (said, fault) in [
         (&b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"[..], TlsFault::NotTls),
         (&oversized, TlsFault::Oversized),
-        (&half, TlsFault::Malformed),
+        (&garbled, TlsFault::Malformed),
+        (&out_of_place, TlsFault::Misbehaved),
     ] {
         let mut stream = plain(&service);
         stream.write_all(said).expect("it is open");
@@ -66,7 +68,7 @@ fn who_does_not_speak_tls_gets_an_alert_and_a_name_and_disturbs_nobody() {
     let mut echoed = [0; 6];
     good.read_exact(&mut echoed).expect("it is undisturbed");
     assert_eq!(&echoed, b"before");
-    assert_eq!(service.metrics().handshakes_failed, 3);
+    assert_eq!(service.metrics().handshakes_failed, 4);
 }
 
 #[test]
@@ -95,8 +97,7 @@ fn a_stream_that_is_cut_off_is_not_taken_for_an_end() {
     stream.read_exact(&mut echoed).expect("an echo");
     stream.sock.shutdown(Shutdown::Write).expect("an end");
     assert_eq!(service.closed(), CloseReason::Truncated { unread: 0 });
-    if has("python3") {
-        let script = "
+    let script = "
 import socket, ssl, sys
 context = ssl.create_default_context(cafile=sys.argv[2])
 plain = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
@@ -105,9 +106,8 @@ tls.sendall(b'x')
 tls.recv(1)
 tls.close()
 ";
-        run("python3", &["-c", script, &service.port().to_string(), &folder.file("ca.pem")], b"");
-        assert_eq!(service.closed(), CloseReason::Truncated { unread: 0 });
-    }
+    run("python3", &["-c", script, &service.port().to_string(), &folder.file("ca.pem")], b"");
+    assert_eq!(service.closed(), CloseReason::Truncated { unread: 0 });
     assert!(service.metrics().closed_truncated >= 1);
 }
 

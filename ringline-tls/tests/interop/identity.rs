@@ -2,7 +2,7 @@
 
 use crate::certificates::Folder;
 use crate::echo::{Event, Service};
-use crate::tools::{Tool, has};
+use crate::tools::Tool;
 use ringline_tls::{ClientCertificates, TlsConfig, TlsConfigError, TlsFault};
 use std::fs;
 
@@ -14,13 +14,13 @@ fn s_client(service: &Service, more: &[&str]) -> Tool {
 
 #[test]
 fn clients_say_who_they_are_if_they_have_to() {
-    if !has("openssl") {
-        return;
-    }
-    let (folder, strangers) = (Folder::new(), Folder::new());
+    let (folder, strangers, impostors) = (Folder::of("authority"), Folder::new(), Folder::of("authority"));
     let (certificate, key) = folder.issue("server", &["localhost"]);
     let (client, client_key) = folder.issue("client", &["client.test"]);
-    let (stranger, stranger_key) = strangers.issue("stranger", &["stranger.test"]);
+    let strangers = [
+        (strangers.issue("stranger", &["stranger.test"]), TlsFault::UnknownIssuer),
+        (impostors.issue("client", &["client.test"]), TlsFault::BadSignature),
+    ];
     let ca = folder.file("ca.pem");
     let trusting = ["-CAfile", &ca];
     for flag in ["-tls1_3", "-tls1_2"] {
@@ -33,18 +33,21 @@ fn clients_say_who_they_are_if_they_have_to() {
             let tls = TlsConfig::builder().certificate(&certificate, &key).client_certificates(wanted);
             let service = Service::start(&tls.build().expect("good files"));
 
-            let mut known = s_client(&service, &[&trusting[..], &[flag, "-cert", &client, "-key", &client_key]].concat());
+            let mut known =
+                s_client(&service, &[&trusting[..], &[flag, "-cert", &client, "-key", &client_key]].concat());
             known.write(b"it is me\n");
             known.wait_for("it is me");
             let Event::Open { certificates, .. } = service.next() else { panic!("it opens first") };
-            assert_eq!(certificates, 1);
+            // It sends its issuer's too, which it has at hand.
+            assert_eq!(certificates, [folder.der("client.pem"), folder.der("ca.pem")]);
             drop(known);
             service.closed();
 
-            let mut unknown =
-                s_client(&service, &[&trusting[..], &[flag, "-cert", &stranger, "-key", &stranger_key]].concat());
-            unknown.finish();
-            assert_eq!(TlsFault::of(service.closed()), Some(TlsFault::UnknownIssuer));
+            for ((stranger, stranger_key), fault) in &strangers {
+                let shown = [flag, "-cert", stranger, "-key", stranger_key];
+                s_client(&service, &[&trusting[..], &shown].concat()).finish();
+                assert_eq!(TlsFault::of(service.closed()), Some(*fault));
+            }
 
             let mut nameless = s_client(&service, &[&trusting[..], &[flag]].concat());
             if is_required {
@@ -54,7 +57,7 @@ fn clients_say_who_they_are_if_they_have_to() {
                 nameless.write(b"nobody\n");
                 nameless.wait_for("nobody");
                 let Event::Open { certificates, .. } = service.next() else { panic!("it opens first") };
-                assert_eq!(certificates, 0);
+                assert_eq!(certificates, []);
             }
         }
     }
@@ -62,9 +65,6 @@ fn clients_say_who_they_are_if_they_have_to() {
 
 #[test]
 fn certificates_and_protocols_are_chosen_by_what_the_client_asks_for() {
-    if !has("openssl") {
-        return;
-    }
     let folder = Folder::new();
     let (certificate, key) = folder.issue("default", &["localhost"]);
     let (api, api_key) = folder.issue("api", &["api.test"]);
@@ -78,11 +78,16 @@ fn certificates_and_protocols_are_chosen_by_what_the_client_asks_for() {
         .expect("good files");
     let service = Service::start(&tls);
     let ca = folder.file("ca.pem");
-    for (name, shown) in
-        [("localhost", "localhost"), ("api.test", "api.test"), ("a.star.test", "a.star.test"), ("x.test", "localhost")]
-    {
-        let mut client =
-            s_client(&service, &["-CAfile", &ca, "-servername", name, "-verify_hostname", shown, "-alpn", "http/1.1"]);
+    for (name, shown) in [
+        ("localhost", "localhost"),
+        ("api.test", "api.test"),
+        ("a.star.test", "a.star.test"),
+        ("x.test", "localhost"),
+    ] {
+        let mut client = s_client(
+            &service,
+            &["-CAfile", &ca, "-servername", name, "-verify_hostname", shown, "-alpn", "http/1.1"],
+        );
         client.write(b"hello\n");
         client.wait_for("hello");
         let Event::Open { name: asked, alpn, .. } = service.next() else { panic!("it opens first") };
@@ -90,6 +95,7 @@ fn certificates_and_protocols_are_chosen_by_what_the_client_asks_for() {
         drop(client);
         service.closed();
     }
+    assert_eq!(service.metrics().handshakes_failed, 0);
     let mut client = s_client(&service, &["-CAfile", &ca, "-alpn", "spdy/1"]);
     let output = client.finish();
     assert!(output.contains("no application protocol"), "{output}");
@@ -97,10 +103,24 @@ fn certificates_and_protocols_are_chosen_by_what_the_client_asks_for() {
 }
 
 #[test]
-fn certificates_are_exchanged_while_the_server_runs() {
-    if !has("openssl") {
-        return;
+fn a_name_without_a_certificate_is_turned_away_by_name() {
+    let folder = Folder::new();
+    let (api, api_key) = folder.issue("api", &["api.test"]);
+    let tls = TlsConfig::builder().certificate_for("api.test", &api, &api_key).build().expect("good files");
+    let service = Service::start(&tls);
+    let ca = folder.file("ca.pem");
+    for asked in [&["-servername", "www.test"][..], &["-noservername"]] {
+        let output = s_client(&service, &[&["-CAfile", &ca], asked].concat()).finish();
+        assert!(output.contains("alert access denied"), "{output}");
+        assert_eq!(TlsFault::of(service.closed()), Some(TlsFault::UnknownName));
     }
+    let mut client = s_client(&service, &["-CAfile", &ca, "-servername", "api.test"]);
+    client.write(b"hello\n");
+    client.wait_for("hello");
+}
+
+#[test]
+fn certificates_are_exchanged_while_the_server_runs() {
     let folder = Folder::new();
     let (certificate, key) = folder.issue("first", &["first.test"]);
     let tls = TlsConfig::from_pem_files(&certificate, &key).expect("good files");
@@ -130,9 +150,12 @@ fn what_is_wrong_with_files_is_said_when_they_are_loaded() {
     let folder = Folder::new();
     let (certificate, key) = folder.issue("good", &["localhost"]);
     let (other, other_key) = folder.issue("other", &["localhost"]);
-    let load = |certificate: &str, key: &str| TlsConfig::from_pem_files(certificate, key).expect_err("it is bad");
+    let load =
+        |certificate: &str, key: &str| TlsConfig::from_pem_files(certificate, key).expect_err("it is bad");
     assert!(matches!(load(&folder.file("none.pem"), &key), TlsConfigError::Unreadable { .. }));
-    assert!(matches!(load(&certificate, &other_key), TlsConfigError::KeyMismatch { .. }));
+    let error = load(&certificate, &other_key);
+    assert!(matches!(error, TlsConfigError::KeyMismatch { .. }));
+    assert!(error.to_string().contains("give the key that the certificate was requested with"), "{error}");
     assert!(matches!(load(&certificate, &other), TlsConfigError::NoKey { .. }));
     assert!(matches!(load(&key, &key), TlsConfigError::NoCertificate { .. }));
     let broken = folder.file("broken.pem");

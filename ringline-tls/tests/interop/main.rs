@@ -1,11 +1,14 @@
-//! Real servers and clients of other makes: OpenSSL, curl and Python, if they are installed.
+//! Real servers and clients of other makes: OpenSSL, curl and Python.
 //!
-//! A tool that is missing is named, and its tests have nothing to say then.
+//! A tool that is missing fails the tests that need it, and is named.
 
 mod certificates;
 mod dialing;
 mod echo;
 mod ends;
 mod identity;
+mod reload;
 mod serving;
+mod starttls;
 mod tools;
+mod trust;

@@ -8,29 +8,23 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whether a program can be run; says so if not.
-pub(crate) fn has(program: &str) -> bool {
-    let version = if program == "openssl" { "version" } else { "--version" };
-    let found =
-        Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        eprintln!("{program} is not installed; nothing is tried");
-    }
-    found
-}
-
 /// A program that runs.
 pub(crate) struct Tool {
     child: Child,
     output: mpsc::Receiver<Vec<u8>>,
     seen: Vec<u8>,
+    /// How much of it was waited for.
+    through: usize,
 }
 
 impl Tool {
     pub(crate) fn start(program: &str, args: &[&str]) -> Self {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the program runs");
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot run {program}: {error}; install it, these tests need it"),
+        };
         let (sender, output) = mpsc::channel();
         let streams: [Box<dyn Read + Send>; 2] = [
             Box::new(child.stdout.take().expect("it is piped")),
@@ -47,7 +41,7 @@ impl Tool {
                 }
             });
         }
-        Self { child, output, seen: Vec::new() }
+        Self { child, output, seen: Vec::new(), through: 0 }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -61,15 +55,18 @@ impl Tool {
         self.child.stdin = None;
     }
 
-    /// What it has written, both streams, up to and with `text`.
+    /// What it has written, both streams, when `text` is there: behind what was waited for before.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        while !contains(&self.seen, text.as_bytes()) {
+        loop {
+            if let Some(at) = find(&self.seen[self.through..], text.as_bytes()) {
+                self.through += at + text.len();
+                return self.so_far();
+            }
             match self.output.recv_timeout(PATIENCE) {
                 Ok(more) => self.seen.extend(more),
-                Err(_) => panic!("no {text:?} in {}", String::from_utf8_lossy(&self.seen)),
+                Err(error) => panic!("no {text:?} in {}: {error}", self.so_far()),
             }
         }
-        self.so_far()
     }
 
     /// Everything that it writes until it ends.
@@ -95,8 +92,8 @@ impl Drop for Tool {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
 }
 
 /// Runs a program to its end with this input.

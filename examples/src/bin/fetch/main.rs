@@ -1,13 +1,18 @@
 //! Fetch: a program without listeners, which opens many connections to an HTTP server at once.
 
+mod site;
+
 use clap::Parser;
 use ringline_core::{
-    Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, EventHandler, Peer, Seat, Server,
+    Admit, CloseReason, Config, ConnId, ConnectOptions, Consumed, Ctx, Deadlines, EventHandler, Peer, Seat,
+    Server,
 };
 use ringline_examples::exit;
+use ringline_tls::TlsConnector;
+use site::Site;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,20 +28,33 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// All connections are open at the same time: the first one is closed when the last one has its answer.
 /// Says how many answers were right and why the other connections ended, and fails if there are any.
+///
+/// The server of an https:// URL has to show a certificate for the name in it, from somebody whom the
+/// system trusts, or from the authority given with --cacert.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
-    /// The server, such as 127.0.0.1:80
-    #[arg(long, value_name = "ADDR")]
+    /// A server
+    #[arg(long, value_name = "URL")]
+    #[arg(help = "A URL, such as https://example.org/page, or just a server, such as 127.0.0.1:80")]
     from: String,
 
-    /// The page
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    path: String,
+    /// The page, if it is not in the URL; / unless given
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
 
-    /// What the page is to be
+    /// What the page is to be; any that comes with status 200 will do unless given
     #[arg(long, value_name = "FILE")]
-    expect: PathBuf,
+    expect: Option<PathBuf>,
+
+    /// The authorities that have to vouch for the server, in a PEM file; those whom the system trusts
+    /// unless given
+    #[arg(long, value_name = "FILE")]
+    cacert: Option<PathBuf>,
+
+    /// Where to connect to, whatever the URL says
+    #[arg(long, value_name = "ADDR")]
+    connect_to: Option<SocketAddr>,
 
     /// How many connections
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -54,8 +72,36 @@ struct Cli {
 /// What is asked for, and the right answer.
 struct Task {
     target: SocketAddr,
+    /// For servers that speak TLS, with the name that they have to prove.
+    tls: Option<(TlsConnector, String)>,
     request: Vec<u8>,
-    page: Vec<u8>,
+    page: Option<Vec<u8>>,
+}
+
+impl Task {
+    fn new(cli: &Cli) -> Result<Self, Box<dyn Error>> {
+        let site = Site::parse(&cli.from, cli.path.as_deref())?;
+        let target = cli.connect_to.map_or_else(|| site.addr(), Ok)?;
+        let read =
+            |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        let page = cli.expect.as_ref().map(read).transpose()?;
+        let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", site.path, site.authority);
+        let tls = if site.is_tls {
+            let mut tls = TlsConnector::builder().alpn(["http/1.1"]);
+            if let Some(roots) = &cli.cacert {
+                tls = tls.roots(roots);
+            }
+            let tls = tls.build()?;
+            // A name that is none is better known now than on a thread.
+            drop(tls.layer(&site.host)?);
+            Some((tls, site.host))
+        } else if cli.cacert.is_some() {
+            return Err("--cacert is for https:// URLs".into());
+        } else {
+            None
+        };
+        Ok(Self { target, tls, request: request.into_bytes(), page })
+    }
 }
 
 /// One connection.
@@ -95,7 +141,15 @@ impl EventHandler for Fetch {
 
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
         for _ in 0..self.count {
-            cx.connect(self.task.target, Fetching::default()).expect("there is room for all of them");
+            let (target, state) = (self.task.target, Fetching::default());
+            let begun = match &self.task.tls {
+                None => cx.connect(target, state),
+                Some((tls, name)) => {
+                    let layer = tls.layer(name).expect("it worked before");
+                    cx.connect_layered(target, &ConnectOptions::new(), layer, state)
+                }
+            };
+            begun.expect("there is room for all of them");
         }
     }
 
@@ -115,7 +169,8 @@ impl EventHandler for Fetch {
                 let Some(page) = data.get(head..head + body) else {
                     return Consumed::none().need(head + body);
                 };
-                state.is_right = status == 200 && page == self.task.page;
+                let is_expected = self.task.page.as_ref().is_none_or(|expected| page == expected);
+                state.is_right = status == 200 && is_expected;
                 state.is_answered = true;
                 self.answered.push(id);
                 self.close_all(cx);
@@ -186,20 +241,17 @@ fn report(ends: &Receiver<Fetched>, count: u32) -> Result<(), Box<dyn Error>> {
 
 fn run(cli: Cli) -> Result<(), Box<dyn Error>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let target = cli.from.to_socket_addrs().map_err(|error| format!("{}: {error}", cli.from))?.next();
-    let target = target.ok_or("the server has no address")?;
-    let page = std::fs::read(&cli.expect).map_err(|error| format!("{}: {error}", cli.expect.display()))?;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {target}\r\n\r\n", cli.path).into_bytes();
+    let task = Arc::new(Task::new(&cli)?);
     let patience = Duration::from_secs(cli.patience);
     let config = Config::builder()
         .workers(cli.workers)
         .pin(false)
         .connections_per_worker(cli.connections)
-        .inbox_bytes((page.len() + (64 << 10)).max(1 << 20))
+        .inbox_bytes((task.page.as_ref().map_or(0, Vec::len) + (64 << 10)).max(16 << 20))
         .connect_timeout(patience)
+        .handshake_timeout(patience)
         .deadlines(Deadlines::default().idle(patience))
         .build()?;
-    let task = Arc::new(Task { target, request, page });
     let (tell, ends) = mpsc::channel();
     let count = cli.connections as usize;
     let running = Server::new(config).launch(move |Seat { worker, workers, .. }| Fetch {
