@@ -89,7 +89,7 @@ faults! {
     /// The peer's certificate was revoked.
     CertificateRevoked = 12, by_peer, "the peer's certificate was revoked; have another one issued";
     /// The peer's certificate is not acceptable for another reason.
-    BadCertificate = 13, by_peer, "the peer's certificate is not acceptable; have one issued for this purpose";
+    BadCertificate = 13, by_peer, "the peer's certificate is not acceptable; have one issued that is for this purpose and no authority's own (CA:FALSE)";
     /// The peer speaks none of the application protocols that this side does (ALPN).
     NoApplicationProtocol = 14, by_peer, "the peer has no application protocol in common; compare what both sides offer (ALPN)";
     /// More bytes were sent with one set of keys than is safe, and version 1.2 cannot change them.
