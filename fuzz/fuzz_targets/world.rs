@@ -15,6 +15,8 @@ mod datagrams;
 mod dice;
 #[path = "../../ringline-core/tests/sim_seeds/errands.rs"]
 mod errands;
+#[path = "../../ringline-core/tests/sim_seeds/layers.rs"]
+mod layers;
 #[path = "../../ringline-core/tests/sim_seeds/limits.rs"]
 mod limits;
 #[path = "../../ringline-core/tests/sim_seeds/options.rs"]

@@ -91,12 +91,18 @@ pub trait EventHandler: Sized {
     /// What other threads and other workers may post to this handler; `()` if there is nothing to say.
     type Message: Send + 'static;
 
-    /// Called first, once, on the worker's thread, before the first connection.
+    /// Called first, once, on the worker's thread, before the first connection. What keeps the worker from
+    /// starting is said with [`fail_start`](Ctx::fail_start).
     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {}
 
     /// A peer has connected. The connection takes sends from [`on_open`](Self::on_open) on, not
     /// yet here.
-    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, peer: &Peer) -> Admit<Self::Conn>;
+    ///
+    /// A handler that does not implement this refuses everybody: the one of a program that only connects, or
+    /// has datagram sockets or children alone.
+    fn on_accept(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, peer: &Peer) -> Admit<Self::Conn> {
+        Admit::Refuse
+    }
 
     /// The connection is ready in both directions. The place for a greeting.
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn) {}
@@ -108,8 +114,17 @@ pub trait EventHandler: Sized {
 
     /// Everything unread, contiguous: at least one byte. What is not consumed is presented again,
     /// followed by more, once more has arrived.
-    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Self::Conn, data: &[u8])
-    -> Consumed;
+    ///
+    /// A handler that does not implement this reads everything and drops it.
+    fn on_data(
+        &mut self,
+        cx: &mut Ctx<'_, Self>,
+        id: ConnId,
+        conn: &mut Self::Conn,
+        data: &[u8],
+    ) -> Consumed {
+        Consumed::all(data)
+    }
 
     /// All sends up to `sent.through` have completed: the kernel has their bytes, or, if
     /// `sent.result` is an error, the connection is about to close and some were dropped. Every

@@ -26,6 +26,9 @@ pub const SEALED_CHUNK_BYTES: usize = 60 * 1024;
 /// It begins with a handshake, in which both sides say what they have to say to one another, and
 /// ends each direction with a mark of its own, so that an end of the stream in the middle can be told
 /// from one that was meant.
+///
+/// A layer that panics or breaks these rules ends its connection with [`LayerError::PANICKED`] or
+/// [`LayerError::UNSOUND`], and no other.
 pub trait Layer: fmt::Debug + 'static {
     /// Appends to `wire` what this side says first, if it does: called once, before anything else.
     ///
@@ -73,6 +76,13 @@ pub trait Layer: fmt::Debug + 'static {
     /// Whether the peer has marked the end of its direction.
     fn is_read_closed(&self) -> bool;
 
+    /// Whether something has begun to arrive that is of no use before there is more of it: it has to
+    /// come within [`read`](crate::Deadlines::read), like the rest of a message. What
+    /// [`read`](Self::read) leaves counts in any case.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
     /// Whether the handshake could make use of an earlier one; to be counted when it is over.
     fn is_resumed(&self) -> bool {
         false
@@ -109,6 +119,10 @@ impl LayerError {
     /// The peer makes the layer answer and does not read the answers: they would exceed
     /// [`outbox_bytes`](crate::ConfigBuilder::outbox_bytes).
     pub const FLOOD: Self = Self::by_peer(0xFFFD, "the peer asks for answers and does not read them");
+    /// The layer, or what makes layers, panicked. It is not called again.
+    pub const PANICKED: Self = Self::by_us(0xFFFC, "the layer panicked");
+    /// The layer claims to have read or written what there was not, or does not write at all.
+    pub const UNSOUND: Self = Self::by_us(0xFFFB, "the layer does not keep to what a layer has to");
 
     /// Something that the peer did, or did not do.
     pub const fn by_peer(code: u16, text: &'static str) -> Self {

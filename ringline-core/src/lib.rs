@@ -81,15 +81,16 @@ pub use child::{
 };
 pub use config::{Config, ConfigBuilder, ConfigError, PanicPolicy};
 pub use conn::{
-    Accepted, AdoptError, CloseReason, ConnId, ConnectError, Deadlines, Initiator, Limit, NotAdopted,
-    NotConnected, NotSecured, Pressure, Rejected, SecureError, SendError, SendFailure, Sent, TimerKey,
+    Accepted, AdoptError, CloseReason, ConnId, ConnectError, ConnectFailure, Deadlines, Initiator, Limit,
+    NotAdopted, NotConnected, NotSecured, Pressure, Rejected, SecureError, SendError, SendFailure, Sent,
+    TimerKey,
 };
 pub use consumed::Consumed;
 pub use ctx::{Chain, Ctx, Parts, Seat};
 pub use handler::{Admit, Eof, EventHandler, Tick};
 pub use job::{JobError, JobFailed, JobId, JobKey, JobRejected, ResolveError};
 pub use mail::{BroadcastError, Mailbox, PostError};
-pub use net::{BindError, Datagram, UdpOptions};
+pub use net::{BindError, Datagram, ReplyTo, UdpOptions};
 pub use net::{ConnectOptions, OptionError, OptionRefused, SocketOptions};
 pub use net::{ListenError, ListenOptions, ListenerId, Peer};
 pub use server::{LaunchError, RunError, Running, Server};

@@ -9,10 +9,12 @@ mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod layer;
 mod mail;
 mod send;
 mod state;
 mod suite;
+mod tls;
 mod turn;
 mod udp;
 mod unix;
@@ -22,7 +24,7 @@ use std::time::Instant;
 use std::{env, fmt};
 
 use copy::Copy;
-use suite::{STAGES, Stage, TestRun};
+use suite::{CORE, STAGES, Stage, TLS, TestRun};
 
 /// A change of the core that breaks something it promises.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ struct Mutant {
     breaks: &'static str,
     /// Where that is promised or known to be needed: `P` in `docs/promises.md`, the others as the page explains.
     rules: &'static str,
-    /// The file below `ringline-core/src`.
+    /// The file below `ringline-core/src`, or the whole path of one elsewhere.
     file: &'static str,
     /// Text that occurs in the file once.
     from: &'static str,
@@ -41,7 +43,12 @@ struct Mutant {
 
 impl Mutant {
     fn path(&self) -> String {
-        format!("ringline-core/src/{}", self.file)
+        if self.package() == TLS { self.file.to_owned() } else { format!("{CORE}/src/{}", self.file) }
+    }
+
+    /// The package that breaks, and whose tests have to notice.
+    fn package(&self) -> &'static str {
+        if self.file.starts_with(TLS) { TLS } else { CORE }
     }
 
     /// The source with this breakage in it.
@@ -91,10 +98,11 @@ pub(crate) fn run(root: &Path, only: &[String]) -> Result<(), String> {
     let begin = Instant::now();
     let place = target(root).join("mutants");
     let copy = Copy::make(root, &place)?;
-    let stages: Vec<_> = STAGES.iter().filter(|stage| stage.exists(copy.root())).collect();
-    check_unbroken(&copy, &stages)?;
     let chosen: Vec<_> =
         all().filter(|mutant| only.is_empty() || only.iter().any(|name| name == mutant.name)).collect();
+    let is_wanted = |stage: &&Stage| chosen.iter().any(|mutant| mutant.package() == stage.package);
+    let stages: Vec<_> = STAGES.iter().filter(|stage| stage.exists(copy.root())).filter(is_wanted).collect();
+    check_unbroken(&copy, &stages)?;
     let mut missed = Vec::new();
     for (at, mutant) in chosen.iter().enumerate() {
         let verdict = try_out(&copy, mutant, &stages);
@@ -127,7 +135,7 @@ fn check_unbroken(copy: &Copy, stages: &[&'static Stage]) -> Result<(), String> 
 
 fn try_out(copy: &Copy, mutant: &Mutant, stages: &[&'static Stage]) -> Verdict {
     let outcome = copy.with(mutant, || {
-        for stage in stages {
+        for stage in stages.iter().filter(|stage| stage.package == mutant.package()) {
             match stage.run(copy)? {
                 TestRun::Green => {}
                 TestRun::Red(what) => return Ok(Verdict::Red { stage: stage.name, what }),
@@ -161,6 +169,8 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(mail::MUTANTS)
         .chain(child::MUTANTS)
         .chain(unix::MUTANTS)
+        .chain(layer::MUTANTS)
+        .chain(tls::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

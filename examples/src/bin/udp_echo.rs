@@ -3,9 +3,7 @@
 use clap::Parser;
 use ringline_core::net::UdpOptions;
 use ringline_core::signal::ShutdownSignal;
-use ringline_core::{
-    Admit, Config, ConnId, Consumed, Ctx, Datagram, EventHandler, Peer, Server, UdpId, UdpSendError,
-};
+use ringline_core::{Config, Ctx, Datagram, EventHandler, Server, UdpId, UdpSendError};
 use ringline_examples::{announce_all, exit, report};
 use std::error::Error;
 use std::process::ExitCode;
@@ -47,17 +45,9 @@ impl EventHandler for Echo {
     type Conn = ();
     type Message = ();
 
-    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<()> {
-        Admit::Refuse
-    }
-
-    fn on_data(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, (): &mut (), data: &[u8]) -> Consumed {
-        Consumed::all(data)
-    }
-
     fn on_datagram(&mut self, cx: &mut Ctx<'_, Self>, socket: UdpId, datagram: Datagram<'_>) {
         let sent = match datagram.segment_bytes() {
-            Some(size) => cx.send_segments(socket, Some(datagram.from()), size, datagram.data()),
+            Some(size) => cx.reply_segments(socket, &datagram, size, datagram.data()),
             None => cx.reply(socket, &datagram, datagram.data()),
         };
         match sent {

@@ -5,7 +5,6 @@
 use super::{AtShutdown, ChildCommand, ChildId, ChildKey, Company, Process, SpawnError};
 use crate::conn::{ConnId, Table};
 use crate::op::Tag;
-use crate::sys;
 use crate::timer::TimerId;
 use std::io;
 
@@ -70,7 +69,7 @@ impl Children {
         key: ChildKey,
     ) -> Result<ChildId, SpawnError> {
         let started = match &self.source {
-            Source::System => start_process(command).map(Process::System),
+            Source::System => start_process(command),
             Source::Simulated(company) => company
                 .start(command.program(), command.arguments())
                 .map(|part| Process::Simulated { company: company.clone(), part })
@@ -147,12 +146,14 @@ impl Drop for Children {
 }
 
 /// Starts a process and takes hold of it by a descriptor.
-fn start_process<C>(command: &mut ChildCommand<C>) -> io::Result<sys::process::Process> {
+fn start_process<C>(command: &mut ChildCommand<C>) -> io::Result<Process> {
     let mut child = command.run()?;
-    // Nobody has collected it, so the number is still its own.
-    sys::process::Process::open(child.id()).inspect_err(|_| {
-        // Without the descriptor nobody could wait for it.
-        let _ = child.kill();
-        let _ = child.wait();
+    Process::hold(child.id()).inspect_err(|_| {
+        // Without the descriptor nobody could wait for it. One that others have collected is left alone,
+        // because its number may be a stranger's.
+        if matches!(child.try_wait(), Ok(None)) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     })
 }

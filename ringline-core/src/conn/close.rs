@@ -93,8 +93,8 @@ pub enum CloseReason {
     LayerFailed(LayerError),
     /// The peer reset the connection.
     ///
-    /// Or the kernel has given it up, for whatever reason, in the middle of a send: then it keeps its
-    /// error to itself and reports a broken pipe afterwards, as after a reset.
+    /// Or the kernel has given it up, for whatever reason, in the middle of a chain or of a send without
+    /// copying: then it keeps its error to itself and reports a broken pipe afterwards, as after a reset.
     PeerReset,
     /// A limit was reached.
     LimitExceeded(Limit),
@@ -116,6 +116,7 @@ pub enum CloseReason {
     /// peer took it, or there was no socket for it.
     ConnectFailed {
         /// The error number, as in `errno(3)`: `ECONNREFUSED`, `EHOSTUNREACH`, `EMFILE` and so on.
+        /// [`connect_failure`](Self::connect_failure) says it in words.
         errno: i32,
     },
     /// A connection that the handler asked for by a name was not made, because the name has no address.

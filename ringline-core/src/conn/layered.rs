@@ -1,9 +1,15 @@
 //! The layer of one connection and what it is not through with.
 //!
 //! Wire bytes reach the layer in the order in which they arrived, each once: what it leaves is kept
-//! here and presented again in front of what comes next.
+//! here and presented again in front of what comes next. A layer is somebody else's code: a panic of it
+//! stops here, and what it claims to have done is believed only within the bounds of what it was given.
 
-use crate::layer::{BACKLOG_BYTES, Layer, LayerError};
+use super::TimerKey;
+use crate::buf::drop_carefully;
+use crate::layer::{BACKLOG_BYTES, Layer, LayerError, SEALED_CHUNK_BYTES};
+use crate::net::OptionRefused;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Memory of the worker that all its layers use in turn.
 #[derive(Debug, Default)]
@@ -16,20 +22,52 @@ pub(crate) struct Scratch {
     pub(crate) plain: Vec<u8>,
 }
 
+/// What a handler asked for when it took the connection, and is told when that is open.
+#[derive(Debug)]
+pub(crate) enum Belated {
+    Timer(TimerKey),
+    Options(Result<(), OptionRefused>),
+}
+
 /// A layer in its place.
 #[derive(Debug)]
 pub(crate) struct Layered {
-    pub(crate) layer: Box<dyn Layer>,
+    layer: Box<dyn Layer>,
     tail: Vec<u8>,
-    /// It is one of the worker's handshakes.
+    is_handshaking: bool,
+    is_read_closed: bool,
+    is_waiting: bool,
+    has_panicked: bool,
+    /// It is one of the handshakes that go on.
     pub(crate) is_counted: bool,
+    /// It is one of those of which a worker has only so many.
+    pub(crate) is_capped: bool,
     /// What the handler has left unread is for the layer, which came later.
     pub(crate) takes_inbox: bool,
+    /// What the handler is told once the connection is open.
+    pub(crate) belated: Vec<Belated>,
 }
 
 impl Layered {
     pub(crate) fn new(layer: Box<dyn Layer>) -> Self {
-        Self { layer, tail: Vec::new(), is_counted: false, takes_inbox: false }
+        Self {
+            layer,
+            tail: Vec::new(),
+            is_handshaking: true,
+            is_read_closed: false,
+            is_waiting: false,
+            has_panicked: false,
+            is_counted: false,
+            is_capped: false,
+            takes_inbox: false,
+            belated: Vec::new(),
+        }
+    }
+
+    /// Has the layer say what it has to say first.
+    pub(crate) fn begin(&mut self, wire: &mut Vec<u8>) -> Result<(), LayerError> {
+        self.guarded(|layer| layer.begin(wire))?;
+        self.look()
     }
 
     /// Has the layer take bytes that arrived. Appends to `plain` and to the answers in `scratch`.
@@ -40,23 +78,112 @@ impl Layered {
         scratch: &mut Scratch,
     ) -> Result<(), LayerError> {
         let Scratch { wire, answers, .. } = scratch;
-        if self.tail.is_empty() {
+        let before = plain.len();
+        let mut tail = std::mem::take(&mut self.tail);
+        let is_fresh = tail.is_empty();
+        let incoming = if is_fresh {
             wire.clear();
-            wire.extend_from_slice(arrived);
-            let through = self.layer.read(wire, plain, answers)?;
-            if through < wire.len() {
-                self.tail.extend_from_slice(&wire[through..]);
-            }
+            wire
         } else {
-            self.tail.extend_from_slice(arrived);
-            let through = self.layer.read(&mut self.tail, plain, answers)?;
-            if through == self.tail.len() {
-                // Idle connections keep no memory for what is not there.
-                self.tail = Vec::new();
+            &mut tail
+        };
+        incoming.extend_from_slice(arrived);
+        let read = self.guarded(|layer| layer.read(incoming, plain, answers));
+        if self.has_panicked || plain.len() < before {
+            // Nobody knows what was done and what was not.
+            plain.resize(before, 0);
+            return Err(read.err().unwrap_or(LayerError::UNSOUND));
+        }
+        let seen = self.look();
+        let through = read?;
+        seen?;
+        if through > incoming.len() {
+            return Err(LayerError::UNSOUND);
+        }
+        // Idle connections keep no memory for what is not there.
+        if through < incoming.len() {
+            if is_fresh {
+                self.tail.extend_from_slice(&incoming[through..]);
             } else {
-                self.tail.drain(..through);
+                tail.drain(..through);
+                self.tail = tail;
             }
         }
         if self.tail.len() > BACKLOG_BYTES { Err(LayerError::BACKLOG) } else { Ok(()) }
+    }
+
+    /// How many wire bytes come of so many plain ones at most.
+    pub(crate) fn wire_len(&mut self, plain_bytes: usize) -> usize {
+        let len = self.guarded(|layer| Ok(layer.wire_len(plain_bytes)));
+        // One that panics is not asked again, and says so when it is to write.
+        len.unwrap_or(0).min(SEALED_CHUNK_BYTES)
+    }
+
+    /// Turns bytes of the handler into wire bytes at the beginning of `wire`.
+    pub(crate) fn write(&mut self, plain: &[u8], wire: &mut [u8]) -> Result<usize, LayerError> {
+        let room = wire.len();
+        let bytes = self.guarded(|layer| layer.write(plain, wire))?;
+        if (1..=room).contains(&bytes) { Ok(bytes) } else { Err(LayerError::UNSOUND) }
+    }
+
+    /// Appends the mark that ends our direction.
+    pub(crate) fn close(&mut self, wire: &mut Vec<u8>) -> Result<(), LayerError> {
+        self.guarded(|layer| {
+            layer.close(wire);
+            Ok(())
+        })
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.is_handshaking
+    }
+
+    pub(crate) fn is_read_closed(&self) -> bool {
+        self.is_read_closed
+    }
+
+    /// Whether something has begun to arrive that is of no use before there is more of it.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_waiting || !self.tail.is_empty()
+    }
+
+    pub(crate) fn is_resumed(&mut self) -> bool {
+        self.guarded(|layer| Ok(layer.is_resumed())).unwrap_or(false)
+    }
+
+    pub(crate) fn facts(&self) -> &dyn Any {
+        self.layer.facts()
+    }
+
+    /// Drops the layer. True if it has panicked, now or before.
+    pub(crate) fn let_go(self) -> bool {
+        let Self { layer, has_panicked, .. } = self;
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(layer)));
+        dropped.map_err(drop_carefully).is_err() || has_panicked
+    }
+
+    /// Looks at how far the layer has come.
+    fn look(&mut self) -> Result<(), LayerError> {
+        let seen =
+            |layer: &mut dyn Layer| Ok((layer.is_handshaking(), layer.is_read_closed(), layer.is_waiting()));
+        (self.is_handshaking, self.is_read_closed, self.is_waiting) = self.guarded(seen)?;
+        Ok(())
+    }
+
+    /// Calls the layer, unless it has panicked before.
+    #[inline]
+    fn guarded<R>(
+        &mut self,
+        call: impl FnOnce(&mut dyn Layer) -> Result<R, LayerError>,
+    ) -> Result<R, LayerError> {
+        if self.has_panicked {
+            return Err(LayerError::PANICKED);
+        }
+        let layer = &mut *self.layer;
+        catch_unwind(AssertUnwindSafe(|| call(layer))).unwrap_or_else(|payload| {
+            drop_carefully(payload);
+            self.has_panicked = true;
+            Err(LayerError::PANICKED)
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod close;
+mod connect_failure;
 mod deadlines;
 mod dial;
 mod id;
@@ -23,6 +24,7 @@ mod watch;
 
 pub use adoption::{AdoptError, NotAdopted};
 pub use close::{CloseReason, Initiator, Limit};
+pub use connect_failure::ConnectFailure;
 pub use deadlines::Deadlines;
 pub use dial::{ConnectError, NotConnected, NotSecured, SecureError};
 pub use id::ConnId;
@@ -31,7 +33,7 @@ pub use timers::TimerKey;
 
 pub(crate) use deadlines::Deadline;
 pub(crate) use inbox::Inbox;
-pub(crate) use layered::{Layered, Scratch};
+pub(crate) use layered::{Belated, Layered, Scratch};
 pub(crate) use machine::Event;
 pub(crate) use obstacles::{Obstacle, Obstacles};
 pub(crate) use outbox::Outbox;

@@ -7,7 +7,7 @@
 use super::ConnId;
 use crate::net::ConnectOptions;
 use crate::timer::TimerId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 /// One connection to be made.
@@ -83,11 +83,11 @@ impl Races {
 /// one delay and not many (RFC 8305, section 4).
 pub(crate) fn by_turns(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     let mut lanes: [VecDeque<SocketAddr>; 2] = Default::default();
+    let mut known = HashSet::with_capacity(addresses.len());
     let begins_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     for address in addresses {
-        let lane = &mut lanes[usize::from(address.is_ipv6() != begins_v6)];
-        if !lane.contains(address) {
-            lane.push_back(*address);
+        if known.insert(*address) {
+            lanes[usize::from(address.is_ipv6() != begins_v6)].push_back(*address);
         }
     }
     let [mut first, mut second] = lanes;

@@ -207,12 +207,12 @@ impl Conn {
 
     /// Whether the peer ended its direction without saying so to the layer first.
     pub(crate) fn was_cut_off(&self) -> bool {
-        self.has_ended() && self.layered.as_ref().is_some_and(|layered| !layered.layer.is_read_closed())
+        self.has_ended() && self.layered.as_ref().is_some_and(|layered| !layered.is_read_closed())
     }
 
     /// Whether a layer has yet to agree with the peer's.
     pub(crate) fn is_handshaking(&self) -> bool {
-        self.layered.as_ref().is_some_and(|layered| layered.layer.is_handshaking())
+        self.layered.as_ref().is_some_and(|layered| layered.is_handshaking())
     }
 
     /// Whether the handler is to see data now.
@@ -225,6 +225,17 @@ impl Conn {
     #[inline]
     pub(crate) fn presents(&self) -> bool {
         self.phase == Phase::Open && self.obstacles.let_present()
+    }
+
+    /// Whether what is unread is for the handler at all.
+    #[inline]
+    pub(crate) fn is_for_handler(&self) -> bool {
+        self.phase == Phase::Open && !self.obstacles.has(Obstacle::Securing)
+    }
+
+    /// Whether a layer has yet to see more of what has begun to arrive.
+    pub(crate) fn is_in_a_unit(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.is_waiting())
     }
 
     /// Whether the peer has ended its direction.
@@ -245,7 +256,8 @@ impl Conn {
                 if !self.outbox.is_blocked() && self.ops.recv {
                     obstacles.remove(Obstacle::Held);
                 }
-                obstacles.are_none()
+                // A layer that is not ready yet needs what it needs, whatever keeps bytes from the handler.
+                obstacles.are_none() || obstacles.has(Obstacle::Securing)
             }
             Phase::Flushing => self.ops.recv,
             Phase::Handshaking | Phase::Lingering => true,

@@ -92,7 +92,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// The number of a child's process, for a log; `None` if it has ended. Once it has, the number may
     /// be that of another process: [`kill`](Self::kill) does not go by it.
     pub fn process_number(&self, child: ChildId) -> Option<u32> {
-        self.io.children.get(child).map(|child| child.process.number())
+        self.io.children.get(child).and_then(|child| child.process.number())
     }
 
     /// How many children this worker has.

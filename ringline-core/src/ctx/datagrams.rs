@@ -3,7 +3,7 @@
 use super::{Ctx, Io};
 use crate::buf::{Guard, Outgoing, SendGuard};
 use crate::handler::EventHandler;
-use crate::net::{BindError, BoundUdp, Datagram, UdpOptions, any_for};
+use crate::net::{BindError, BoundUdp, Datagram, ReplyTo, UdpOptions, any_for};
 use crate::udp::{Row, UdpClosed, UdpId, UdpSendError, Undelivered};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -64,20 +64,22 @@ impl<H: EventHandler> Ctx<'_, H> {
     }
 
     /// Answers a datagram that came to this socket: sends to where it came from, and from the address
-    /// that it was sent to.
+    /// that it was sent to. `to` is the datagram, or what is left of one that is gone:
+    /// [`Datagram::reply_to`].
     ///
     /// # Errors
     ///
     /// As [`send_to`](Self::send_to).
     #[inline]
-    pub fn reply(&mut self, socket: UdpId, to: &Datagram<'_>, bytes: &[u8]) -> Result<(), UdpSendError> {
-        let route = Route { to: Some(to.from()), answers: to.reply_source() };
-        self.io.send_datagram(socket, route, 0, bytes)
+    pub fn reply(&mut self, socket: UdpId, to: impl Into<ReplyTo>, bytes: &[u8]) -> Result<(), UdpSendError> {
+        self.io.send_datagram(socket, Route::from(to.into()), 0, bytes)
     }
 
     /// Sends a copy of `bytes` as a run of datagrams of `segment_bytes` each, the last of which may be
     /// shorter. The kernel cuts them apart (`UDP_SEGMENT`), which is much faster than as many sends. A
-    /// run has 64 datagrams at most, and no more bytes than one datagram can have.
+    /// run has 64 datagrams at most, and no more bytes than one datagram can have. Where the kernel
+    /// cannot (before Linux 6.11 through devices that compute no checksums, and through `IPsec`), the
+    /// datagrams are sent one by one.
     ///
     /// # Errors
     ///
@@ -89,15 +91,23 @@ impl<H: EventHandler> Ctx<'_, H> {
         segment_bytes: u16,
         bytes: &[u8],
     ) -> Result<(), UdpSendError> {
-        let segments = match segment_bytes {
-            0 => 0,
-            size => bytes.len().div_ceil(size.into()),
-        };
-        if !(1..=UdpSendError::SEGMENTS_MAX).contains(&segments) {
-            return Err(UdpSendError::BadSegments { bytes: bytes.len(), segment_bytes, segments });
-        }
-        let segment_bytes = if segments == 1 { 0 } else { segment_bytes };
-        self.io.send_datagram(socket, Route { to, answers: None }, segment_bytes, bytes)
+        self.io.send_run(socket, Route { to, answers: None }, segment_bytes, bytes)
+    }
+
+    /// Answers a datagram, or several that the kernel has put together, with a run of datagrams: as
+    /// [`reply`](Self::reply), and in segments as [`send_segments`](Self::send_segments).
+    ///
+    /// # Errors
+    ///
+    /// As [`send_segments`](Self::send_segments).
+    pub fn reply_segments(
+        &mut self,
+        socket: UdpId,
+        to: impl Into<ReplyTo>,
+        segment_bytes: u16,
+        bytes: &[u8],
+    ) -> Result<(), UdpSendError> {
+        self.io.send_run(socket, Route::from(to.into()), segment_bytes, bytes)
     }
 
     /// Sends bytes as one datagram without copying them here; the kernel still does. The guard is
@@ -180,6 +190,12 @@ struct Route {
     answers: Option<IpAddr>,
 }
 
+impl From<ReplyTo> for Route {
+    fn from(to: ReplyTo) -> Self {
+        Self { to: Some(to.peer()), answers: to.source() }
+    }
+}
+
 impl Route {
     fn to(to: SocketAddr) -> Self {
         Self { to: Some(to), answers: None }
@@ -252,6 +268,24 @@ impl Io {
         self.shard.pool_waits.add(is_fresh.into());
         self.enqueue_datagram(socket, datagram);
         Ok(())
+    }
+
+    fn send_run(
+        &mut self,
+        socket: UdpId,
+        route: Route,
+        segment_bytes: u16,
+        bytes: &[u8],
+    ) -> Result<(), UdpSendError> {
+        let segments = match segment_bytes {
+            0 => 0,
+            size => bytes.len().div_ceil(size.into()),
+        };
+        if !(1..=UdpSendError::SEGMENTS_MAX).contains(&segments) {
+            return Err(UdpSendError::BadSegments { bytes: bytes.len(), segment_bytes, segments });
+        }
+        let segment_bytes = if segments == 1 { 0 } else { segment_bytes };
+        self.send_datagram(socket, route, segment_bytes, bytes)
     }
 
     fn admit_datagram(

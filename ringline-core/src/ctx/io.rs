@@ -2,6 +2,7 @@
 
 use super::sending::Presented;
 use super::stamps::Stamps;
+use super::starting::Start;
 use super::{Clock, Others, Seat};
 use crate::buf::{Lease, Pool, Stage};
 use crate::child::Children;
@@ -66,12 +67,14 @@ pub(crate) struct Io {
     pub(crate) races: Races,
     /// When bytes were received.
     pub(crate) stamps: Stamps,
-    /// How many layers have yet to agree with their peers', how many may, and how long each has.
+    /// How many layers of accepted connections have yet to agree with their peers', how many may, and how
+    /// long each layer has.
     pub(crate) handshakes: u32,
     pub(crate) handshakes_max: u32,
     pub(crate) handshake_timeout: Duration,
     /// Where the few bytes of several parts come together.
     pub(crate) gathered: Vec<u8>,
+    pub(crate) start: Start,
 }
 
 impl Io {
@@ -112,6 +115,7 @@ impl Io {
             handshakes_max: config.handshakes_per_worker(),
             handshake_timeout: config.handshake_timeout(),
             gathered: Vec::new(),
+            start: Start::default(),
         })
     }
 

@@ -29,7 +29,10 @@ impl<H: EventHandler> Ctx<'_, H> {
     ) -> Result<ConnId, NotConnected<H::Conn>> {
         let id = self.connect_with(addr, options, state)?;
         let layered = self.secure(id, layer);
-        debug_assert!(layered.is_ok(), "a connection that is just being made has no layer");
+        assert!(
+            layered.is_ok(),
+            "a connection that is just being made has no layer, and must not go without"
+        );
         Ok(id)
     }
 
@@ -38,7 +41,8 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// for the layer, so nothing that came along with the request to begin is ever taken for protected.
     ///
     /// [`on_secured`](EventHandler::on_secured) tells that the layers agree. Until then the connection
-    /// takes no sends, and nothing is presented; deadlines run on.
+    /// takes no sends, [`shutdown_write`](Self::shutdown_write) does nothing, and nothing is presented;
+    /// deadlines run on. Paused or not, what the layer needs is read meanwhile.
     ///
     /// A connection that is still being made, in whatever way, has the layer from its beginning: see
     /// [`connect_layered`](Self::connect_layered). If the layers do not agree, the
@@ -56,7 +60,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// `ringline-tls`. `None` if it has none, or one of another kind, or is gone.
     pub fn layer<T: Any>(&self, id: ConnId) -> Option<&T> {
         let layered = self.io.conns.get(id)?.layered.as_ref()?;
-        layered.layer.facts().downcast_ref()
+        layered.facts().downcast_ref()
     }
 }
 
@@ -81,6 +85,7 @@ impl Io {
         conn.obstacles.add(Obstacle::Layered);
         conn.obstacles.add(Obstacle::Securing);
         self.begin_layer(id);
+        self.mark(id);
         self.note(id);
         Ok(())
     }
@@ -89,10 +94,10 @@ impl Io {
     pub(crate) fn begin_layer(&mut self, id: ConnId) {
         let Some(layered) = self.conns.get_mut(id).and_then(|conn| conn.layered.as_mut()) else { return };
         layered.is_counted = true;
-        self.handshakes += 1;
+        self.handshakes += u32::from(layered.is_capped);
         self.shard.handshakes_active.add(1);
         let mut wire = Vec::new();
-        let begun = layered.layer.begin(&mut wire);
+        let begun = layered.begin(&mut wire);
         let deadline_ms = self.clock.deadline_ms(self.handshake_timeout);
         let timer = self.timers.arm(deadline_ms, Fired::HandshakeTimeout(id));
         if let Some(conn) = self.conns.get_mut(id) {
@@ -118,7 +123,7 @@ impl Io {
         };
         let was_counted = std::mem::take(&mut layered.is_counted);
         if was_counted {
-            self.handshakes -= 1;
+            self.handshakes -= u32::from(layered.is_capped);
             self.shard.handshakes_active.sub(1);
         }
         was_counted
@@ -148,12 +153,14 @@ impl Io {
     /// Marks the end of our direction behind everything sent, in the words of the layer.
     pub(crate) fn say_goodbye(&mut self, id: ConnId) {
         let Some(layered) = self.conns.get_mut(id).and_then(|conn| conn.layered.as_mut()) else { return };
-        if layered.layer.is_handshaking() {
+        if layered.is_handshaking() {
             return;
         }
         let mut wire = Vec::new();
-        layered.layer.close(&mut wire);
-        self.push_internal(id, &wire);
+        match layered.close(&mut wire) {
+            Ok(()) => self.push_internal(id, &wire),
+            Err(error) => self.terminate(id, CloseReason::LayerFailed(error)),
+        }
     }
 }
 

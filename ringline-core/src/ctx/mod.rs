@@ -13,6 +13,7 @@ mod deadlines;
 mod desk;
 mod dialing;
 mod ending;
+mod feeding;
 mod io;
 mod layering;
 mod parts;
@@ -21,6 +22,7 @@ mod racing;
 mod sealing;
 mod sending;
 mod stamps;
+mod starting;
 mod tuning;
 mod working;
 
@@ -33,6 +35,7 @@ pub(crate) use desk::Desk;
 pub(crate) use ending::Others;
 pub(crate) use io::Io;
 pub(crate) use sending::Presented;
+pub(crate) use starting::Unstarted;
 
 use crate::buf::SendGuard;
 use crate::conn::{Accepted, CloseReason, ConnId, Deadlines, Rejected, SendError, TimerKey};

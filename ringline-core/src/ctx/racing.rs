@@ -4,7 +4,7 @@ use super::{Ctx, Io};
 use crate::conn::{Conn, ConnId, ConnectError, Fired, NotConnected, Race, by_turns};
 use crate::handler::EventHandler;
 use crate::job::{JobKey, Owner};
-use crate::net::{Addr, ConnectOptions};
+use crate::net::{Addr, ConnectOptions, Family};
 use std::net::SocketAddr;
 
 impl<H: EventHandler> Ctx<'_, H> {
@@ -81,6 +81,8 @@ impl<H: EventHandler> Ctx<'_, H> {
 impl Io {
     /// A connection that has no address yet.
     fn prepare_race(&mut self, options: &ConnectOptions) -> Result<ConnId, ConnectError> {
+        // What fits one family of IP fits the other.
+        options.settings(Family::V4)?;
         let id = self.dial_later(options.get_timeout())?;
         self.races.insert(id, Race::new(options));
         Ok(id)

@@ -5,7 +5,7 @@ use super::chain::{Chain, Then};
 use super::io::Io;
 use super::parts::{Part, Parts};
 use crate::conn::{Accepted, CloseReason, Conn, ConnId, Rejected, SendError, WriteEnd};
-use crate::layer::{CHUNK_BYTES, Layer, LayerError};
+use crate::layer::{CHUNK_BYTES, LayerError};
 
 impl Io {
     /// A send that cannot simply be queued.
@@ -60,16 +60,17 @@ impl Io {
     }
 
     /// The most wire bytes that a send of parts with these lengths takes.
-    fn sealed_len(&self, id: ConnId, lens: impl Iterator<Item = usize> + Clone) -> usize {
-        let Some(layered) = self.conns.get(id).and_then(|conn| conn.layered.as_ref()) else { return 0 };
+    fn sealed_len(&mut self, id: ConnId, lens: impl Iterator<Item = usize> + Clone) -> usize {
+        let Some(layered) = self.conns.get_mut(id).and_then(|conn| conn.layered.as_mut()) else { return 0 };
         let whole: usize = lens.clone().sum();
         if whole <= CHUNK_BYTES {
-            return if whole == 0 { 0 } else { layered.layer.wire_len(whole) };
+            return if whole == 0 { 0 } else { layered.wire_len(whole) };
         }
+        let full = layered.wire_len(CHUNK_BYTES);
         let chunks = |len: usize| {
             let rest = len % CHUNK_BYTES;
-            let last = if rest == 0 { 0 } else { layered.layer.wire_len(rest) };
-            (len / CHUNK_BYTES).saturating_mul(layered.layer.wire_len(CHUNK_BYTES)).saturating_add(last)
+            let last = if rest == 0 { 0 } else { layered.wire_len(rest) };
+            (len / CHUNK_BYTES).saturating_mul(full).saturating_add(last)
         };
         lens.map(chunks).fold(0, usize::saturating_add)
     }
@@ -85,14 +86,13 @@ impl Io {
         let sequence = self.admit(id, bound)?;
         let Some(conn) = self.conns.get_mut(id) else { unreachable!("it was admitted") };
         let before = conn.outbox.pending();
-        let mut press = Press { conn, fresh: 0, left: bytes, io: (&mut self.stage, &mut self.pool) };
+        let mut press =
+            Press { conn, fresh: 0, left: bytes, room: bound, io: (&mut self.stage, &mut self.pool) };
         let sealed =
             if bytes <= CHUNK_BYTES { press.gather(parts, &mut self.gathered) } else { press.each(parts) };
         let fresh = press.fresh;
         conn.outbox.expect_more(false);
-        let taken = conn.outbox.pending() - before;
-        assert!(taken <= bound, "a layer keeps within the length that it has announced");
-        self.queued -= bound - taken;
+        self.queued -= bound - (conn.outbox.pending() - before);
         let accepted = self.accepted(id, sequence, fresh);
         if let Err(error) = sealed {
             self.terminate(id, CloseReason::LayerFailed(error));
@@ -107,6 +107,8 @@ struct Press<'a> {
     fresh: u32,
     /// How many bytes of the send are left.
     left: usize,
+    /// How many wire bytes are left of those that it was admitted with.
+    room: usize,
     io: (&'a mut crate::buf::Stage, &'a mut crate::buf::Pool),
 }
 
@@ -133,7 +135,7 @@ impl Press<'_> {
     }
 
     fn chunk(&mut self, chunk: &[u8]) -> Result<(), LayerError> {
-        let Self { conn, fresh, left, io: (stage, pool) } = self;
+        let Self { conn, fresh, left, room, io: (stage, pool) } = self;
         let Conn { outbox, layered, .. } = &mut **conn;
         *left -= chunk.len();
         // The send is over when its last chunk is.
@@ -143,14 +145,10 @@ impl Press<'_> {
             return Ok(());
         }
         let Some(layered) = layered else { unreachable!("it was looked for") };
-        let room = layered.layer.wire_len(chunk.len());
-        *fresh += outbox.push_with(room, stage, pool, |wire| write(&mut *layered.layer, chunk, wire))?;
+        let before = outbox.pending();
+        let most = layered.wire_len(chunk.len()).min(*room);
+        *fresh += outbox.push_with(most, stage, pool, |wire| layered.write(chunk, wire))?;
+        *room -= outbox.pending() - before;
         Ok(())
     }
-}
-
-fn write(layer: &mut dyn Layer, chunk: &[u8], wire: &mut [u8]) -> Result<usize, LayerError> {
-    let bytes = layer.write(chunk, wire)?;
-    assert!(bytes <= wire.len(), "a layer writes no more than there is room for");
-    Ok(bytes)
 }

@@ -355,25 +355,6 @@ impl Io {
         self.shard.forwards_held.increment();
         Ok(self.accepted(to, sequence, fresh))
     }
-
-    /// Has `source` wait until the outbox of `to` is down again.
-    fn feed(&mut self, source: ConnId, to: ConnId) {
-        if source == to {
-            // An outbox holds its own connection's reading anyway.
-            return;
-        }
-        let Some(fed) = self.conns.get_mut(to) else { return };
-        if fed.fed_by.contains(&source) {
-            return;
-        }
-        fed.fed_by.push(source);
-        if let Some(feeding) = self.conns.get_mut(source) {
-            feeding.feeds += 1;
-            feeding.obstacles.add(Obstacle::Feeding);
-            feeding.watch.stop(Deadline::Read);
-            self.mark(source);
-        }
-    }
 }
 
 /// Below this many bytes, forwarding copies: that is cheaper than keeping track of a buffer.

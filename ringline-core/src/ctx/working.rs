@@ -16,8 +16,9 @@ impl<H: EventHandler> Ctx<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`JobError::QueueFull`], [`JobError::NoThread`] and [`JobError::ShuttingDown`]. The job comes
-    /// back.
+    /// [`JobError::QueueFull`], also when as many answers wait to be handed out
+    /// ([`blocking_queue`](crate::ConfigBuilder::blocking_queue), at least 1024), [`JobError::NoThread`] and
+    /// [`JobError::ShuttingDown`]. The job comes back.
     pub fn run_blocking<F>(&mut self, key: JobKey, job: F) -> Result<JobId, JobRejected<F>>
     where
         F: FnOnce() -> H::Message + Send + 'static,
@@ -57,7 +58,8 @@ impl<H: EventHandler> Ctx<'_, H> {
     ///
     /// # Errors
     ///
-    /// [`ResolveError::BadName`], [`ResolveError::QueueFull`], [`ResolveError::NoThread`] and
+    /// [`ResolveError::BadName`], [`ResolveError::QueueFull`], also when as many answers wait to be handed out
+    /// ([`resolve_queue`](crate::ConfigBuilder::resolve_queue), at least 1024), [`ResolveError::NoThread`] and
     /// [`ResolveError::ShuttingDown`]; then no answer follows.
     pub fn resolve(&mut self, host: &str, port: u16, key: JobKey) -> Result<JobId, ResolveError> {
         let given = if self.io.is_ending {

@@ -20,6 +20,9 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+/// How many answers may wait to be handed out, whatever the configuration says of jobs that wait.
+const ANSWERS_MIN: usize = 1024;
+
 /// Who gets the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
@@ -76,6 +79,9 @@ impl<M: Send + 'static> Jobs<M> {
         F: FnOnce() -> M + Send + 'static,
     {
         let id = JobId(self.next);
+        if let Some(limit) = self.is_swamped(Lane::Jobs) {
+            return Err(JobRejected { error: JobError::QueueFull { limit }, job });
+        }
         let place = match self.pools.lane(Lane::Jobs).enter() {
             Ok(place) => place,
             Err(refusal) => return Err(JobRejected { error: refusal.into(), job }),
@@ -99,6 +105,9 @@ impl<M: Send + 'static> Jobs<M> {
         owner: Owner,
     ) -> Result<JobId, ResolveError> {
         let id = JobId(self.next);
+        if let Some(limit) = self.is_swamped(Lane::Names) {
+            return Err(ResolveError::QueueFull { limit });
+        }
         if let Some(ip) = names::literal(host) {
             self.accepted(id, key, owner, Lane::Names);
             self.reporter(id)(Answer::Names(Ok(vec![SocketAddr::new(ip, port)])));
@@ -204,6 +213,13 @@ impl<M: Send + 'static> Jobs<M> {
         if let Owner::Conn(conn) | Owner::Dial(conn) = owner {
             self.tied.insert((conn, id));
         }
+    }
+
+    /// The limit of answers that wait to be handed out, if it is reached. Jobs that are done, names that need
+    /// not be asked for and what was cancelled wait in no other queue.
+    fn is_swamped(&self, lane: Lane) -> Option<usize> {
+        let limit = self.pools.lane(lane).limit().max(ANSWERS_MIN);
+        (self.answers.len() >= limit).then_some(limit)
     }
 
     fn remove(&mut self, id: JobId) -> Option<Row> {

@@ -110,6 +110,11 @@ impl Pool {
         Self { inner: Arc::new(Inner { plan, state, work: Condvar::new(), progress: Condvar::new() }) }
     }
 
+    /// How many tasks may wait.
+    pub(super) fn limit(&self) -> usize {
+        self.inner.plan.queue
+    }
+
     /// Room for one task and a thread that will run it, sooner or later.
     pub(super) fn enter(&self) -> Result<Place<'_>, Refusal> {
         let inner = &*self.inner;

@@ -138,6 +138,8 @@ macro_rules! metric_table {
                 "Datagrams that were accepted and that the kernel refused.";
             udp_sends_dropped: Counter = "ringline/udp/sends/dropped",
                 "Datagrams that a full queue turned away, or that were queued when their socket was cut off.";
+            udp_runs_cut: Counter = "ringline/udp/runs/cut",
+                "Runs of datagrams that were sent one by one, because the kernel could not cut them apart.";
             udp_dropped_by_kernel: Counter = "ringline/udp/dropped_by_kernel",
                 "Datagrams that the kernel dropped because the buffer of their socket was full.";
             udp_discarded: Counter = "ringline/udp/discarded",

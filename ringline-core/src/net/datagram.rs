@@ -85,14 +85,41 @@ impl<'a> Datagram<'a> {
         Segments { rest: Some(self.data), size }
     }
 
-    /// Which of our addresses an answer should come from.
-    pub(crate) fn reply_source(&self) -> Option<IpAddr> {
-        self.facts.source
+    /// What it takes to answer it with [`Ctx::reply`](crate::Ctx::reply), now or later: to be kept when the
+    /// datagram is gone.
+    pub fn reply_to(&self) -> ReplyTo {
+        ReplyTo { to: self.facts.from, from: self.facts.source }
     }
 
     /// How many datagrams the kernel has dropped on the socket, if it has said so.
     pub(crate) fn drops(&self) -> Option<u32> {
         self.facts.drops
+    }
+}
+
+/// Where the answer to a datagram goes, and which of our addresses it comes from. From
+/// [`Datagram::reply_to`], and good for the socket that the datagram came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    to: SocketAddr,
+    from: Option<IpAddr>,
+}
+
+impl ReplyTo {
+    /// Who sent the datagram, and will get the answer.
+    pub fn peer(&self) -> SocketAddr {
+        self.to
+    }
+
+    /// The address of ours that the datagram was sent to, if the kernel has told.
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.from
+    }
+}
+
+impl From<&Datagram<'_>> for ReplyTo {
+    fn from(datagram: &Datagram<'_>) -> Self {
+        datagram.reply_to()
     }
 }
 

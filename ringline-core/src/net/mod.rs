@@ -29,7 +29,7 @@ pub(crate) use admission::{Admission, Refusal, Tickets};
 pub use bind_error::BindError;
 pub use connect_options::ConnectOptions;
 pub(crate) use connect_options::Dial;
-pub use datagram::{Datagram, Segments};
+pub use datagram::{Datagram, ReplyTo, Segments};
 pub use listen_error::ListenError;
 pub use listener::ListenOptions;
 pub(crate) use listener::{Listener, bind_first, resolve, set_all};

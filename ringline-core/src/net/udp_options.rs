@@ -195,7 +195,7 @@ impl UdpOptions {
     /// Puts datagrams of one size together that one turn sends to the same peer one after the other, up
     /// to 4 KiB and 1232 bytes each, so that the kernel gets them as runs
     /// ([`send_segments`](crate::Ctx::send_segments)). They arrive as they would otherwise. Pays where a
-    /// peer gets many datagrams at once; if the kernel refuses a run, all of it has failed.
+    /// peer gets many datagrams at once; if sending a run fails, all of it has failed.
     #[must_use]
     pub const fn coalesce(mut self, on: bool) -> Self {
         self.coalesce = on;

@@ -3,6 +3,7 @@
 use crate::backend::uring::RingError;
 use crate::net::BindError;
 use crate::signal::Signal;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
@@ -102,6 +103,14 @@ pub enum LaunchError {
         signal: Signal,
         /// What the system said; `AlreadyExists` for one that a `ShutdownSignal` has.
         source: io::Error,
+    },
+    /// The handler's `on_start` has called [`fail_start`](crate::Ctx::fail_start).
+    #[error("worker {worker} does not start: {source}")]
+    Start {
+        /// Which worker.
+        worker: usize,
+        /// What it said.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The handler's factory or its `on_start` panicked.
     #[error("the handler panicked while it was started")]

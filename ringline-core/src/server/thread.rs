@@ -4,7 +4,7 @@ use super::signals::Teller;
 use super::{Command, LaunchError, Layers, Ready, Report, RunError};
 use crate::backend::uring::{Setup, Uring};
 use crate::config::Config;
-use crate::ctx::{Others, Seat};
+use crate::ctx::{Others, Seat, Unstarted};
 use crate::handler::EventHandler;
 use crate::metrics;
 use crate::net::{KernelSocket, Listener, ListenerId, UdpOptions};
@@ -97,7 +97,11 @@ impl<M: Send + 'static> Plan<M> {
                 .adopt_udp(Box::new(socket), &options)
                 .map_err(|source| LaunchError::Bind { worker, source })?;
         }
-        if built.start() { Ok((built, ready)) } else { Err(LaunchError::Panicked { worker: Some(worker) }) }
+        match built.start() {
+            Ok(()) => Ok((built, ready)),
+            Err(Unstarted::Panicked) => Err(LaunchError::Panicked { worker: Some(worker) }),
+            Err(Unstarted::Refused(source)) => Err(LaunchError::Start { worker, source }),
+        }
     }
 
     fn accepts(&self) -> Vec<AcceptFrom> {

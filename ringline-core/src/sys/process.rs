@@ -23,7 +23,8 @@ pub(crate) enum Ended {
 }
 
 impl Process {
-    /// Names a child that nobody has collected yet.
+    /// Takes hold of the process that has a number now. Whether that is still the one that was meant,
+    /// [`is_child`](Self::is_child) tells.
     pub(crate) fn open(number: u32) -> io::Result<Self> {
         // SAFETY: the call takes no pointers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, number as libc::pid_t, 0) };
@@ -44,17 +45,14 @@ impl Process {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
+    /// Whether it is a child of this process that nobody has collected.
+    pub(crate) fn is_child(&self) -> bool {
+        self.look(libc::WNOWAIT).is_ok()
+    }
+
     /// Collects the process if it has ended.
     pub(crate) fn try_wait(&self) -> io::Result<Option<Ended>> {
-        // SAFETY: all zeros is a valid value of every field.
-        let mut details: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let fd = self.descriptor.as_raw_fd() as libc::id_t;
-        // SAFETY: the details are a live local of the right type; the call keeps no pointer to it.
-        let waited =
-            unsafe { libc::waitid(libc::P_PIDFD, fd, &raw mut details, libc::WEXITED | libc::WNOHANG) };
-        if waited < 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let details = self.look(0)?;
         // SAFETY: the fields are there after a call that has succeeded, and zero if nothing has ended.
         let (number, status) = unsafe { (details.si_pid(), details.si_status()) };
         if number == 0 {
@@ -64,6 +62,17 @@ impl Process {
             libc::CLD_EXITED => Ended::Exited { code: status },
             code => Ended::Killed { signal: status, core_dumped: code == libc::CLD_DUMPED },
         }))
+    }
+
+    /// Asks how it has ended, with more flags of `waitid(2)`.
+    fn look(&self, flags: i32) -> io::Result<libc::siginfo_t> {
+        // SAFETY: all zeros is a valid value of every field.
+        let mut details: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let fd = self.descriptor.as_raw_fd() as libc::id_t;
+        let flags = libc::WEXITED | libc::WNOHANG | flags;
+        // SAFETY: the details are a live local of the right type; the call keeps no pointer to it.
+        let waited = unsafe { libc::waitid(libc::P_PIDFD, fd, &raw mut details, flags) };
+        if waited < 0 { Err(io::Error::last_os_error()) } else { Ok(details) }
     }
 
     /// Its number, which is its own until it was collected.
@@ -131,6 +140,16 @@ mod tests {
         assert_eq!(process.try_wait().unwrap_err().raw_os_error(), Some(libc::ECHILD));
         let error = process.signal(libc::SIGKILL).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ESRCH), "the number may be another's by now");
+    }
+
+    #[test]
+    fn only_a_child_that_was_not_collected_is_ours() {
+        let process = start("exit 7");
+        assert!(process.is_child());
+        assert_eq!(wait(&process), Ended::Exited { code: 7 }, "looking does not collect");
+        assert!(!process.is_child());
+        let parent = Process::open(std::os::unix::process::parent_id().max(1)).unwrap();
+        assert!(!parent.is_child());
     }
 
     #[test]

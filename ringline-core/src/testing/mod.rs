@@ -133,7 +133,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn simulated(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
         Self::on_sim(config, seed, faults, handler, Listening::default())
     }
@@ -142,7 +142,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn simulated_unix(config: &Config, seed: u64, faults: Faults, handler: H) -> Self {
         let listening = Listening { is_unix: true, layers: None };
         Self::on_sim(config, seed, faults, handler, listening)
@@ -157,7 +157,8 @@ impl<H: EventHandler> World<H> {
             backend.listener(LISTENER);
         }
         let id = ListenerId::new(0);
-        let listeners = vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None, layers }];
+        let listeners =
+            vec![AcceptFrom { fd: LISTENER, id, is_unix, is_stamped: false, socket: None, layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let pools = Pools::for_test(config, true);
@@ -188,7 +189,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback(config: &Config, handler: H) -> Result<Self, WorldError> {
         Self::on_loopback(config, &Setup::new(config), handler, Listening::default())
     }
@@ -201,7 +202,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback_as_on_old_kernels(config: &Config, handler: H) -> Result<Self, WorldError> {
         Self::on_loopback(config, &Setup::as_on_old_kernels(config), handler, Listening::default())
     }
@@ -214,7 +215,7 @@ impl<H: EventHandler> World<H> {
     ///
     /// # Panics
     ///
-    /// If `on_start` panics.
+    /// If `on_start` panics or calls [`fail_start`](Ctx::fail_start).
     pub fn loopback_unix(config: &Config, handler: H) -> Result<Self, WorldError> {
         let listening = Listening { is_unix: true, layers: None };
         Self::on_loopback(config, &Setup::new(config), handler, listening)
@@ -242,7 +243,8 @@ impl<H: EventHandler> World<H> {
         let peers = Loopback::new(listener.local_addr().clone());
         let fd = listener.as_fd().as_raw_fd();
         let id = ListenerId::new(0);
-        let listeners = vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener), layers }];
+        let listeners =
+            vec![AcceptFrom { fd, id, is_unix, is_stamped: false, socket: Some(listener), layers }];
         let shard = metrics::register();
         let metrics = Metrics::new(vec![shard.reader()]);
         let worker = Worker::new(handler, backend, config, SEAT, shard, listeners, common)?;
@@ -409,7 +411,9 @@ impl<H: EventHandler> World<H> {
 
     fn start(&mut self) {
         let started = on_worker!(self, worker => worker.start());
-        assert!(started, "on_start panicked");
+        if let Err(unstarted) = started {
+            panic!("on_start has failed: {unstarted:?}");
+        }
     }
 
     fn turn_for(&mut self, at_most: Option<Duration>) {

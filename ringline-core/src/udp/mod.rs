@@ -7,6 +7,7 @@
 mod error;
 mod id;
 mod row;
+mod run;
 
 pub use error::{UdpClosed, UdpError, UdpSendError, Undelivered};
 pub use id::UdpId;
@@ -125,12 +126,11 @@ impl Sockets {
         self.sends.remove(send);
     }
 
-    /// A send of this socket that is with the kernel and was not cancelled.
-    pub(crate) fn next_to_cancel(&self, socket: UdpId) -> Option<ConnId> {
-        (0..self.sends.height()).filter_map(|row| self.sends.at(row)).find(|&id| {
-            let wants = |send: &Sending| send.socket == socket && !send.is_over && !send.is_cancelled;
-            self.sends.get(id).is_some_and(wants)
-        })
+    /// The sends of this socket that are with the kernel and were not cancelled.
+    pub(crate) fn to_cancel(&self, socket: UdpId) -> Vec<ConnId> {
+        let wants = |send: &Sending| send.socket == socket && !send.is_over && !send.is_cancelled;
+        let all = (0..self.sends.height()).filter_map(|row| self.sends.at(row));
+        all.filter(|&id| self.sends.get(id).is_some_and(wants)).collect()
     }
 
     pub(crate) fn send_mut(&mut self, send: ConnId) -> Option<&mut Sending> {

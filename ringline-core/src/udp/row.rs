@@ -33,6 +33,8 @@ pub(crate) struct Row {
     /// Bound to all addresses, so that answers have to say which one they come from.
     is_wildcard: bool,
     coalesces: bool,
+    /// The kernel cannot cut runs apart for the device that this socket sends through.
+    pub(crate) cuts_runs: bool,
     queue_datagrams: usize,
     queue_bytes: usize,
     /// What has not gone to the kernel.
@@ -70,6 +72,7 @@ impl Row {
             is_v6: local.is_ipv6(),
             is_wildcard: local.ip().is_unspecified(),
             coalesces: options.coalesce,
+            cuts_runs: false,
             queue_datagrams: options.queue_datagrams,
             queue_bytes: options.queue_bytes,
             queue: VecDeque::new(),
@@ -125,7 +128,7 @@ impl Row {
     /// Queues a datagram that was admitted together with the last one, if the two make a run.
     #[inline]
     pub(crate) fn coalesce(&mut self, to: Option<SocketAddr>, source: Option<IpAddr>, bytes: &[u8]) -> bool {
-        if !self.coalesces {
+        if !self.coalesces || self.cuts_runs {
             return false;
         }
         let Some(last) = self.queue.back_mut() else { return false };

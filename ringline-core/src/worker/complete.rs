@@ -171,7 +171,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         let Some(reason) = conn.reason else { unreachable!("a connection ends for a reason") };
         self.inboxes[id.row()].reset();
-        if conn.layered.take().is_some() {
+        if let Some(layered) = conn.layered.take() {
+            self.drop_layer(*layered);
             self.acceptor.ease();
         }
         if self.desk.jobs.any_tied() {

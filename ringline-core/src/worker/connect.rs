@@ -49,7 +49,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.stop_close_timer(id);
         self.io.shard.connections_active.add(1);
         if is_layered {
-            return self.io.begin_layer(id);
+            return self.shake_hands(id);
         }
         self.io.watch_open(id);
         self.open_handler(id);

@@ -5,7 +5,7 @@
 
 use super::Worker;
 use crate::backend::{Backend, Full};
-use crate::buf::Lease;
+use crate::buf::{Lease, Outgoing};
 use crate::conn::Fired;
 use crate::handler::EventHandler;
 use crate::op::{Kind, Op, Outcome, Tag, UserData};
@@ -87,7 +87,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.deliver_held(id);
         self.flush_datagrams(id)?;
         self.flush_receive(id)?;
-        if self.io.udp.get(id).is_some_and(|row| row.is_cut) {
+        if self.io.udp.get(id).is_some_and(|row| row.is_cut && row.in_flight > 0) {
             self.cancel_datagrams(id)?;
         }
         self.finish_socket(id);
@@ -119,6 +119,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
             let fd = row.fd;
             let Some(datagram) = row.queue.pop_front() else { return Ok(()) };
+            if row.cuts_runs && datagram.segment_bytes > 0 {
+                self.cut_run(id, datagram);
+                continue;
+            }
             let Some(send) = self.io.udp.begin_send(id) else {
                 unreachable!("there are rows for all that may be in flight");
             };
@@ -136,6 +140,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 }
             }
         }
+    }
+
+    fn cut_run(&mut self, id: UdpId, run: Box<Outgoing>) {
+        let fresh = self.io.udp.cut_run(id, run, &mut self.io.pool);
+        self.io.shard.pool_waits.add(fresh.into());
+        self.io.shard.udp_runs_cut.increment();
+        self.io.udp.mark(id);
     }
 
     fn flush_receive(&mut self, id: UdpId) -> Result<(), OutOfRoom> {
@@ -162,7 +173,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Asks the kernel to let go of what it has not sent.
     fn cancel_datagrams(&mut self, id: UdpId) -> Result<(), OutOfRoom> {
-        while let Some(send) = self.io.udp.next_to_cancel(id) {
+        for send in self.io.udp.to_cancel(id) {
             let target = UserData::new(Kind::UdpSend, send.generation, send.row);
             let user_data = UserData::new(Kind::CancelUdpSend, send.generation, send.row);
             if self.backend.push(user_data, Op::Cancel { target }, &self.io.stage).is_err() {
@@ -276,6 +287,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let (to, count, bytes) = (datagram.to, datagram.count(), datagram.len());
         if let Some(row) = self.io.udp.get_mut(socket) {
             row.in_flight -= 1;
+            if errno == libc::EIO && datagram.segment_bytes > 0 && !row.is_cut {
+                return self.cut_run(socket, datagram);
+            }
             row.settle(&datagram);
             if row.closing.is_some() || !row.queue.is_empty() {
                 self.io.udp.mark(socket);

@@ -14,7 +14,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if !conn.watch.has(Deadline::Read) {
             return;
         }
-        let runs = !self.inboxes[id.row()].is_empty() && conn.delivers() && !conn.has_ended();
+        let is_unread = !self.inboxes[id.row()].is_empty() || conn.is_in_a_unit();
+        let runs = is_unread && conn.delivers() && !conn.has_ended();
         if !runs || consumed > 0 {
             conn.watch.stop(Deadline::Read);
         }

@@ -29,7 +29,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.keep_rest(id, &lease, consumed);
             }
         } else if conn.layered.is_some() {
-            self.read_layered(id, Some(&lease));
+            self.read_layered(id, Some(&lease), &[]);
+            return self.backend.release(lease);
         } else {
             let bytes = self.backend.received(&lease);
             self.inboxes[id.row()].extend(bytes);
@@ -102,10 +103,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     self.settle_unopened(id);
                     continue;
                 }
-                let takes_inbox = conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
+                let takes_inbox = conn.phase == Phase::Open
+                    && conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 if takes_inbox {
-                    self.read_layered(id, None);
+                    self.read_layered(id, None, &[]);
                 }
                 self.report_sent(id);
                 if redeliver {
@@ -180,13 +182,14 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Notes how much the handler waits for, and ends a connection that can never get there.
     #[inline]
     fn expect(&mut self, id: ConnId, consumed: Consumed) {
-        // A handler that has just closed the connection wants no more of it.
-        if !self.io.is_open(id) {
+        // A handler that has just closed the connection wants no more of it, and what one leaves that has
+        // just put a layer on it is not for it.
+        if !self.io.conns.get(id).is_some_and(Conn::is_for_handler) {
             return;
         }
         self.watch_unread(id, consumed.bytes);
         let inbox = &mut self.inboxes[id.row()];
-        inbox.set_need(consumed.need);
+        inbox.set_need(consumed.need.min(self.inbox_limit));
         let is_over = inbox.len() > self.inbox_limit;
         // Over the limit because reading was paused: the handler gets on with it, and nothing more is
         // received until it is back below.

@@ -1,4 +1,4 @@
-//! The only place that calls user code.
+//! The only place that calls the user's code, apart from layers: those are called where they are kept.
 //!
 //! A panic stops here. One in a callback for a connection ends that connection; elsewhere it is
 //! counted and the worker goes on, or stops if the configuration says so.
@@ -8,11 +8,12 @@ use crate::backend::Backend;
 use crate::buf::{Lease, drop_carefully};
 use crate::child::{ChildExit, ChildId, ChildKey};
 use crate::config::PanicPolicy;
-use crate::conn::{CloseReason, ConnId, Sent, TimerKey};
+use crate::conn::{CloseReason, ConnId, Layered, Sent, TimerKey};
 use crate::consumed::Consumed;
 use crate::ctx::{Ctx, Presented};
 use crate::handler::{Admit, Eof, EventHandler, Tick};
 use crate::job::{JobFailed, JobKey, ResolveError};
+use crate::layer::{Layer, LayerError, LayerFactory};
 use crate::net::{Datagram, OptionRefused, Peer};
 use crate::signal::Signal;
 use crate::udp::{UdpClosed, UdpError, UdpId};
@@ -66,6 +67,20 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     pub(super) fn secured_handler(&mut self, id: ConnId) {
         self.call_conn(id, |handler, cx, conn| handler.on_secured(cx, id, conn));
+    }
+
+    /// A layer for a connection. A panic is as good as none.
+    pub(super) fn layer_of(&mut self, factory: &dyn LayerFactory) -> Result<Box<dyn Layer>, LayerError> {
+        let made = catch_unwind(AssertUnwindSafe(|| factory.accept()));
+        unless_panic(made).or_else(|| self.panicked()).unwrap_or(Err(LayerError::PANICKED))
+    }
+
+    /// The layer of a connection that is over is not needed any more.
+    #[cold]
+    pub(super) fn drop_layer(&mut self, layered: Layered) {
+        if layered.let_go() {
+            self.panicked::<()>();
+        }
     }
 
     /// Presents received bytes where the backend has them.

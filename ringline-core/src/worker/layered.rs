@@ -7,7 +7,7 @@
 use super::Worker;
 use crate::backend::Backend;
 use crate::buf::Lease;
-use crate::conn::{CloseReason, ConnId, Layered, Limit, Obstacle, Phase, PhaseEvent, WriteEnd};
+use crate::conn::{Belated, CloseReason, ConnId, Layered, Limit, Obstacle, Phase, PhaseEvent, WriteEnd};
 use crate::handler::EventHandler;
 use crate::layer::{LayerError, LayerFactory};
 
@@ -16,59 +16,116 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[cold]
     pub(super) fn received_early(&mut self, id: ConnId, lease: Lease) {
         if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
-            self.read_layered(id, Some(&lease));
+            self.read_layered(id, Some(&lease), &[]);
         }
         self.backend.release(lease);
     }
 
-    /// Has a layer take what has arrived, and presents what comes of it.
+    /// Has a layer take what has arrived, in a lease or copied, and presents what comes of it.
     #[inline(never)]
-    pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&Lease>) {
+    pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&Lease>, copied: &[u8]) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         let Some(layered) = conn.layered.as_mut().filter(|_| !conn.obstacles.has(Obstacle::Ended)) else {
             return;
         };
         let inbox = &mut self.inboxes[id.row()];
-        let mut arrived = lease.map_or(&[][..], |lease| self.backend.received(lease));
+        let mut arrived = lease.map_or(copied, |lease| self.backend.received(lease));
         let unread;
         if std::mem::take(&mut layered.takes_inbox) {
             // It is what the handler left before there was a layer, and comes first.
             unread = [inbox.unread(), arrived].concat();
             inbox.clear();
             inbox.set_need(0);
+            conn.obstacles.remove(Obstacle::Stuffed);
             arrived = &unread;
         }
         let scratch = &mut self.scratch;
         let mut spare = std::mem::take(&mut scratch.plain);
         inbox.lend(&mut spare);
         scratch.answers.clear();
+        let before = inbox.len();
         let read = layered.read(arrived, inbox.tail(), scratch);
-        let (is_ready, is_closed) = (!layered.layer.is_handshaking(), layered.layer.is_read_closed());
+        let (is_ready, is_closed) = (!layered.is_handshaking(), layered.is_read_closed());
+        if read.is_err() && conn.write_end == WriteEnd::Layered {
+            // A layer that is at its end is given nothing to send by those who see the last of it.
+            conn.write_end = WriteEnd::Securing;
+        }
         self.io.push_internal(id, &self.scratch.answers);
-        if is_ready && self.io.end_handshake(id) {
+        if is_ready && read.is_ok() && self.io.end_handshake(id) {
             self.layer_ready(id);
         }
-        self.deliver_inbox(id);
+        if self.inboxes[id.row()].len() > before {
+            self.present_plain(id);
+        }
         self.watch_unread(id, 0);
         self.inboxes[id.row()].give_back(&mut spare);
         self.scratch.plain = spare;
         match read {
             Err(error) => self.layer_broke(id, error),
+            Ok(()) if is_closed && !is_ready => self.layer_broke(id, LayerError::ENDED),
             Ok(()) if is_closed => self.read_closed(id),
             Ok(()) => {}
         }
     }
 
+    /// More has come of what arrived.
+    fn present_plain(&mut self, id: ConnId) {
+        let hears = self.io.conns.get(id).is_some_and(|conn| conn.watch.hears());
+        self.deliver_inbox(id);
+        if hears {
+            self.io.watch_received(id);
+        }
+    }
+
     /// Puts a layer on a connection that the handler has just taken.
     pub(super) fn layer(&mut self, id: ConnId, factory: &dyn LayerFactory) {
-        match factory.accept() {
+        match self.layer_of(factory) {
             Ok(layer) => {
                 if let Some(conn) = self.io.conns.get_mut(id) {
-                    conn.layered = Some(Box::new(Layered::new(layer)));
+                    let mut layered = Layered::new(layer);
+                    layered.is_capped = true;
+                    conn.layered = Some(Box::new(layered));
                 }
-                self.io.begin_layer(id);
+                self.shake_hands(id);
             }
             Err(error) => self.layer_broke(id, error),
+        }
+    }
+
+    /// Has a layer begin.
+    pub(super) fn shake_hands(&mut self, id: ConnId) {
+        self.io.begin_layer(id);
+        // One that has nothing to agree on is ready.
+        if self
+            .io
+            .conns
+            .get(id)
+            .is_some_and(|conn| conn.phase == Phase::Handshaking && !conn.is_handshaking())
+        {
+            self.read_layered(id, None, &[]);
+        }
+    }
+
+    /// Keeps something for the handler until the connection is open. What is for one that is closing is
+    /// dropped.
+    #[cold]
+    pub(super) fn tell_later(&mut self, id: ConnId, belated: Belated) {
+        if let Some(conn) = self.io.conns.get_mut(id)
+            && conn.phase == Phase::Handshaking
+            && let Some(layered) = &mut conn.layered
+        {
+            layered.belated.push(belated);
+        }
+    }
+
+    /// Tells the handler what was kept for it.
+    fn tell_belated(&mut self, id: ConnId) {
+        let layered = self.io.conns.get_mut(id).and_then(|conn| conn.layered.as_mut());
+        for belated in layered.map(|layered| std::mem::take(&mut layered.belated)).unwrap_or_default() {
+            match belated {
+                Belated::Timer(key) => self.fire_conn_timer(id, key),
+                Belated::Options(result) => self.tell_options(id, result),
+            }
         }
     }
 
@@ -105,7 +162,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         conn.write_end = WriteEnd::Layered;
         conn.obstacles.remove(Obstacle::Securing);
         conn.obstacles.add(Obstacle::Layered);
-        let is_resumed = conn.layered.as_ref().is_some_and(|layered| layered.layer.is_resumed());
+        let is_resumed = conn.layered.as_mut().is_some_and(|layered| layered.is_resumed());
         self.io.stop_close_timer(id);
         self.acceptor.ease();
         self.io.mark(id);
@@ -114,6 +171,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if is_first {
             self.io.watch_open(id);
             self.open_handler(id);
+            self.tell_belated(id);
         } else {
             self.secured_handler(id);
         }

@@ -14,8 +14,8 @@ mod deliver;
 mod dispatch;
 mod flush;
 mod jobs;
-mod lots;
 mod layered;
+mod lots;
 mod mail;
 mod race;
 mod shared;
@@ -29,8 +29,8 @@ pub(crate) use shared::Shared;
 use crate::backend::{Backend, Wait};
 use crate::child::ChildId;
 use crate::config::{Config, PanicPolicy};
-use crate::conn::{ConnId, Fired, Inbox, Scratch, TimerKey};
-use crate::ctx::{Desk, Io, Seat};
+use crate::conn::{Belated, ConnId, Fired, Inbox, Scratch, TimerKey};
+use crate::ctx::{Desk, Io, Seat, Unstarted};
 use crate::handler::{EventHandler, Tick};
 use crate::job::Jobs;
 use crate::mail::{Letters, Sleeper};
@@ -116,16 +116,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         })
     }
 
-    /// Lets the handler begin. False if it panicked.
-    pub(crate) fn start(&mut self) -> bool {
+    /// Lets the handler begin.
+    pub(crate) fn start(&mut self) -> Result<(), Unstarted> {
         if let Some(interval) = self.tick_interval {
             let deadline_ms = self.io.clock.deadline_ms(interval);
             self.io.timers.arm(deadline_ms, Fired::Tick);
         }
-        let is_started = self.start_handler();
+        let has_panicked = !self.start_handler();
         // Before any worker accepts, so that none waits for one that does not.
         self.follow_pause();
-        is_started
+        self.io.start.finish(has_panicked)
     }
 
     /// One turn: flush what the callbacks left, wait, dispatch what came back, tick.
@@ -238,6 +238,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     fn fire_conn_timer(&mut self, id: ConnId, key: TimerKey) {
         if self.io.is_open(id) {
             self.conn_timer_handler(id, key);
+        } else {
+            self.tell_later(id, Belated::Timer(key));
         }
     }
 

@@ -44,6 +44,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         conn.ops.recv = more;
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(bytes.len() as u64);
+        if conn.layered.is_some() {
+            let (takes_layer, bytes) = (conn.phase.takes_layer(), bytes.to_vec());
+            self.backend.release_datagram(lease);
+            if !more {
+                self.io.mark(id);
+            }
+            if takes_layer {
+                self.io.stamps.note(id, received);
+                self.read_layered(id, None, &bytes);
+            }
+            return;
+        }
         let (is_open, hears) = (conn.phase == Phase::Open, conn.watch.hears());
         if is_open {
             self.inboxes[id.row()].extend(bytes);

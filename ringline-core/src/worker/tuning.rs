@@ -2,8 +2,8 @@
 
 use super::Worker;
 use crate::backend::Backend;
-use crate::conn::ConnId;
 use crate::conn::tuning::Step;
+use crate::conn::{Belated, ConnId};
 use crate::handler::EventHandler;
 use crate::net::{OptionRefused, Setting};
 use crate::op::{Outcome, Tag};
@@ -71,9 +71,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// A connection whose end has begun hears of nothing but its sends and its end.
-    fn tell_options(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
+    pub(super) fn tell_options(&mut self, id: ConnId, result: Result<(), OptionRefused>) {
         if self.io.is_open(id) {
             self.options_handler(id, result);
+        } else {
+            self.tell_later(id, Belated::Options(result));
         }
     }
 }

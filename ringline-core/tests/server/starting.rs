@@ -4,10 +4,12 @@ use super::rogue::Rogue;
 use super::{
     Echo, SOON, alone, assert_echoes, connect, next_accepted, server, stop, wait_until, worker_threads,
 };
-use ringline_core::{LaunchError, ListenError};
+use ringline_core::{Ctx, EventHandler, LaunchError, ListenError, TimerKey};
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
 
 /// A port that nobody listens on.
 fn free_port() -> SocketAddr {
@@ -50,6 +52,53 @@ fn a_panic_in_on_start_leaves_nothing_behind() {
     assert!(matches!(launched, Err(LaunchError::Panicked { worker: Some(1) })), "{launched:?}");
     wait_until("every thread ends", || worker_threads().is_empty());
     assert_free(addr);
+}
+
+/// Only connects, if at all; has something against its start on one worker.
+struct Reluctant {
+    fails_to_start: bool,
+    told: Sender<bool>,
+}
+
+impl EventHandler for Reluctant {
+    type Conn = ();
+    type Message = ();
+
+    fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
+        if self.fails_to_start {
+            assert!(cx.fail_start("there is no table"));
+            assert!(cx.fail_start(std::fmt::Error), "the first counts");
+        }
+        cx.set_timer(Duration::ZERO, TimerKey(0));
+    }
+
+    fn on_timer(&mut self, cx: &mut Ctx<'_, Self>, _: TimerKey) {
+        let _ = self.told.send(cx.fail_start("too late"));
+    }
+}
+
+#[test]
+fn what_a_handler_has_against_its_start_is_the_error_and_leaves_nothing_behind() {
+    let _alone = alone();
+    let (addr, (told, tells)) = (free_port(), mpsc::channel());
+    let launch = |failing: Option<usize>| {
+        let told = told.clone();
+        server(2).listen(addr).unwrap().launch(move |seat| Reluctant {
+            fails_to_start: failing == Some(seat.worker),
+            told: told.clone(),
+        })
+    };
+    let error = launch(Some(1)).expect_err("worker 1 does not want to");
+    assert!(matches!(error, LaunchError::Start { worker: 1, .. }), "{error:?}");
+    assert_eq!(error.to_string(), "worker 1 does not start: there is no table");
+    wait_until("every thread ends", || worker_threads().is_empty());
+    let running = launch(None).expect("the port is free again");
+    assert_eq!(tells.recv_timeout(SOON), Ok(false), "later it is no start any more");
+    // Who has no `on_accept` takes nobody.
+    let refused = connect(addr).read(&mut [0]);
+    assert!(matches!(refused, Ok(0) | Err(_)), "{refused:?}");
+    assert_eq!(running.metrics().snapshot().connections_refused, 1);
+    stop(running);
 }
 
 #[test]

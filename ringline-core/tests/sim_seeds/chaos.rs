@@ -4,9 +4,11 @@ use crate::children::Offspring;
 use crate::datagrams::Desk;
 use crate::dice::{self, Dice};
 use crate::errands::Errands;
+use crate::layers::Layering;
 use crate::limits::{Choice, Had};
 use crate::options::{self, Tuned};
 use crate::sending::Script;
+use ringline_core::testing::Veil;
 use ringline_core::{
     Admit, ChildExit, ChildId, ChildKey, CloseReason, ConnId, ConnectError, Consumed, Ctx, Datagram, Eof,
     EventHandler, JobFailed, JobKey, NotConnected, OptionRefused, Peer, ResolveError, SendError, SendFailure,
@@ -43,7 +45,7 @@ pub(crate) struct Account {
     /// The most that was ever visible.
     pub(crate) seen: usize,
     /// The handler said not to be called before this much is visible.
-    need: usize,
+    pub(crate) need: usize,
     /// Bytes and sends that were accepted.
     pub(crate) accepted_bytes: usize,
     pub(crate) sends: u64,
@@ -61,6 +63,7 @@ pub(crate) struct Account {
     pub(crate) write_ended: bool,
     pub(crate) had: Had,
     pub(crate) tuning: Tuned,
+    pub(crate) layering: Layering,
     pub(crate) reason: Option<CloseReason>,
 }
 
@@ -92,6 +95,10 @@ pub(crate) struct Chaos {
     pub(crate) holds_reads: bool,
     /// Whether peers come over a Unix socket.
     pub(crate) is_unix: bool,
+    /// Whether connections have layers from the beginning.
+    pub(crate) is_layered: bool,
+    /// After how many bytes peers have asked for a layer.
+    pub(crate) asks: BTreeMap<u64, usize>,
     started: Option<Instant>,
     pub(crate) udp: Desk,
     pub(crate) errands: Errands,
@@ -118,6 +125,8 @@ impl Chaos {
             is_paused: false,
             holds_reads,
             is_unix: false,
+            is_layered: false,
+            asks: BTreeMap::new(),
             started: None,
             udp: Desk::default(),
             errands: Errands::default(),
@@ -137,7 +146,11 @@ impl Chaos {
         let badge = Badge::default();
         let connected = if self.dice.chance(500) {
             let options = options::connect_options(&mut self.dice, &to);
-            cx.connect_with(to, &options, Rc::clone(&badge))
+            if self.is_layered {
+                cx.connect_layered(to, &options, Box::new(Veil::client()), Rc::clone(&badge))
+            } else {
+                cx.connect_with(to, &options, Rc::clone(&badge))
+            }
         } else {
             cx.connect(to, Rc::clone(&badge))
         };
@@ -146,6 +159,7 @@ impl Chaos {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
                 self.note_own(id);
+                self.cover_own(cx, id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
                 self.connects += 1;
             }
@@ -220,7 +234,14 @@ impl Chaos {
         for _ in 0..self.dice.below(3) {
             let id = if self.dice.chance(200) { self.any_id() } else { id };
             let Some(id) = id else { continue };
-            match self.dice.below(48) {
+            match self.dice.below(50) {
+                48 | 49 if self.may_secure(id, 0) => self.secure(cx, id, false),
+                48 if self.is_known(id) && self.dice.chance(20) => self.secure(cx, id, true),
+                49 => {
+                    let account = self.accounts.get(&id).filter(|account| !account.is_over);
+                    let is_there = account.is_some_and(|account| account.layering.is_there);
+                    assert_eq!(cx.layer::<Veil>(id).is_some(), is_there);
+                }
                 0..20 => self.send(cx, id),
                 20..23 => cx.pause_reads(id),
                 23..29 => cx.resume_reads(id),
@@ -257,6 +278,11 @@ impl Chaos {
             }
         }
         self.maybe_panic();
+    }
+
+    /// Whether the peer has introduced itself.
+    fn is_known(&self, id: ConnId) -> bool {
+        self.accounts.get(&id).is_some_and(|account| account.peer.is_some())
     }
 
     fn set_deadlines(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId) {
@@ -320,6 +346,9 @@ impl EventHandler for Chaos {
         account.had.add(&self.choice);
         assert!(self.accounts.insert(id, account).is_none(), "ids are unique");
         self.ids.push(id);
+        if self.is_layered {
+            self.note_layer(id);
+        }
         Admit::Accept(Rc::new(Cell::new(Some(id))))
     }
 
@@ -329,11 +358,17 @@ impl EventHandler for Chaos {
         self.meddle(cx, Some(id));
     }
 
+    fn on_secured(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge) {
+        assert_eq!(Some(id), conn.get());
+        self.secured(id);
+        self.meddle(cx, Some(id));
+    }
+
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, data: &[u8]) -> Consumed {
         assert_eq!(Some(id), conn.get());
         assert!(!data.is_empty());
         let account = self.account(id);
-        assert!(account.is_open && !account.has_ended);
+        assert!(account.is_open && !account.has_ended && !account.layering.is_securing);
         assert!(data.len() >= account.need, "called with less than was asked for");
         account.need = 0;
         let Some(peer) = account.peer else {
@@ -351,17 +386,25 @@ impl EventHandler for Chaos {
         if !self.is_calm && self.dice.chance(150) {
             self.forward(cx, id, upstream(peer), data);
         }
+        // What is unread is for a layer that comes, so that none may come in the middle of it.
+        let seen = self.asks.remove(&peer);
         self.meddle(cx, Some(id));
+        self.asks.extend(seen.map(|asked| (peer, asked)));
+        let is_covered = self.may_secure(id, data.len()) && cx.is_open(id);
+        if is_covered {
+            self.secure(cx, id, false);
+        }
         let bytes = match self.dice.below(6) {
-            _ if self.is_calm => data.len(),
+            _ if self.is_calm || is_covered => data.len(),
             0 => self.dice.below(data.len() + 1),
             1 => 0,
             _ => data.len(),
         };
-        let need = if !self.is_calm && self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
+        let need =
+            if !self.is_calm && !is_covered && self.dice.chance(200) { self.dice.below(3_000) } else { 0 };
         let account = self.account(id);
         account.consumed += bytes;
-        account.need = need;
+        account.need = if account.layering.is_securing { 0 } else { need };
         Consumed::bytes(bytes).need(need)
     }
 
@@ -389,6 +432,7 @@ impl EventHandler for Chaos {
     fn on_eof(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, conn: &mut Badge, unread: &[u8]) -> Eof {
         assert_eq!(Some(id), conn.get());
         let account = self.account(id);
+        assert!(!account.layering.is_securing, "nothing is presented before the layer is ready");
         assert!(!std::mem::replace(&mut account.has_ended, true), "on_eof comes once");
         if let Some(peer) = account.peer {
             account.seen = account.seen.max(account.consumed + unread.len());
@@ -436,10 +480,14 @@ impl EventHandler for Chaos {
         assert_eq!(account.covered, account.sends, "every send was answered before on_close");
         assert_eq!(account.script.owners.alive(), 0, "every guard was dropped before on_close");
         if account.any_failed || account.script.broken > 0 {
-            assert!(account.reported_bytes <= account.accepted_bytes as u64);
+            let most = account.accepted_bytes as u64;
+            assert!(account.layering.is_there || account.reported_bytes <= most);
+        } else if account.layering.is_there {
+            assert!(account.reported_bytes >= account.layering.wire_bytes, "{account:?} {reason:?}");
         } else {
             assert_eq!(account.reported_bytes, account.accepted_bytes as u64, "{account:?} {reason:?}");
         }
+        account.check_layer(reason);
         assert!(!account.any_failed || !reason.is_clean(), "{reason:?} although sends failed");
         assert!(account.had.allows(reason), "{reason:?} without such a deadline");
         for (key, timer) in account.timers.drain(..) {
@@ -514,6 +562,8 @@ impl EventHandler for Chaos {
     fn on_shutdown(&mut self, cx: &mut Ctx<'_, Self>, _: Instant) {
         self.udp.end();
         self.is_ending = true;
+        // Whom the worker lets go by itself is still there, but only until this returns.
+        self.offspring.forget();
         let id = self.any_id();
         self.meddle(cx, id);
     }

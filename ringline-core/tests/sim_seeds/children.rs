@@ -28,6 +28,13 @@ pub(crate) struct Offspring {
     pub(crate) detached: u64,
 }
 
+impl Offspring {
+    /// Leaves all of them alone from now on.
+    pub(crate) fn forget(&mut self) {
+        self.ids.clear();
+    }
+}
+
 impl Chaos {
     /// Something that any callback may do about a child.
     pub(crate) fn breed(&mut self, cx: &mut Ctx<'_, Self>) {
@@ -124,6 +131,7 @@ impl Chaos {
                 assert!(!self.is_ending, "no connection after the end has begun");
                 badge.set(Some(id));
                 self.note_own(id);
+                self.cover_own(cx, id);
                 assert_eq!(cx.send(id, b"early"), Err(SendError::Closing));
             }
             Err(NotAdopted { error, state, .. }) => {

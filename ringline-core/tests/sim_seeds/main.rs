@@ -8,6 +8,7 @@ mod children;
 mod datagrams;
 mod dice;
 mod errands;
+mod layers;
 mod limits;
 mod options;
 mod run;

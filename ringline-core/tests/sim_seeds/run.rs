@@ -5,9 +5,10 @@ use crate::children::{CHILDREN_MAX, Cast};
 use crate::datagrams::Crowd;
 use crate::dice::{self, Dice};
 use crate::errands;
+use crate::layers::{self, Lens};
 use crate::limits::{self, Choice, KINDS};
-use ringline_core::testing::{Fault, Faults, PeerId, World};
-use ringline_core::{CloseReason, Config, Deadlines};
+use ringline_core::testing::{Fault, Faults, PeerId, Veils, World};
+use ringline_core::{CloseReason, Config, Deadlines, Limit};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +35,8 @@ pub(crate) struct Totals {
     /// Messages that were delivered and that found no room, and jobs that were accepted, rejected,
     /// dropped and that panicked.
     errands: [AtomicU64; 6],
+    /// Handshakes that succeeded, that did not, and accepts that waited for one.
+    handshakes: [AtomicU64; 3],
     /// Children that ended, that were let go, that the deadline of a shutdown ended; sockets that were adopted.
     children: [AtomicU64; 4],
 }
@@ -52,6 +55,7 @@ impl Default for Totals {
             kinds: Default::default(),
             datagrams: Default::default(),
             errands: Default::default(),
+            handshakes: Default::default(),
             children: Default::default(),
         }
     }
@@ -77,6 +81,9 @@ impl Totals {
         }
         for (errand, count) in self.errands.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "errand {errand} was never run");
+        }
+        for (fate, count) in self.handshakes.iter().enumerate() {
+            assert!(count.load(Ordering::Relaxed) > 0, "no handshake met fate {fate}");
         }
         for (kind, count) in self.children.iter().enumerate() {
             assert!(count.load(Ordering::Relaxed) > 0, "nothing happened to children in way {kind}");
@@ -115,10 +122,13 @@ struct Client {
     is_reading: bool,
     has_ended: bool,
     is_gone: bool,
+    /// Its layer, if it has one by now, and whether it has asked for one.
+    lens: Option<Lens>,
+    has_asked: bool,
 }
 
 impl Client {
-    fn new(id: PeerId, number: u64, dice: &mut Dice) -> Self {
+    fn new(id: PeerId, number: u64, lens: Option<Lens>, dice: &mut Dice) -> Self {
         Self {
             id,
             number,
@@ -128,7 +138,19 @@ impl Client {
             is_reading: dice.chance(850),
             has_ended: false,
             is_gone: false,
+            lens,
+            has_asked: false,
         }
+    }
+
+    /// Whether it does not come to read.
+    fn is_busy(&self) -> bool {
+        self.lens.as_ref().is_some_and(Lens::is_busy)
+    }
+
+    /// Whether it keeps to the rules of its layer, if it has one.
+    fn is_honest(&self) -> bool {
+        self.lens.as_ref().is_none_or(|lens| lens.is_honest)
     }
 }
 
@@ -162,6 +184,8 @@ fn config(dice: &mut Dice, linger: Duration, deadlines: Deadlines, holds_reads: 
         .children_per_worker(CHILDREN_MAX)
         .close_timeout(Duration::from_millis(200 + dice.below(2_000) as u64))
         .connect_timeout(Duration::from_millis(1 + dice.below(1_000) as u64))
+        .handshake_timeout(Duration::from_millis(50 + dice.below(3_000) as u64))
+        .handshakes_per_worker(1 + dice.below(8) as u32)
         .linger(linger)
         .deadlines(deadlines);
     let max = dice.chance(300).then(|| 1 + dice.below(8));
@@ -186,8 +210,13 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     let config = config(&mut dice, linger, choice.deadlines, holds_reads);
     let mut chaos = Chaos::new(seed, choice, holds_reads);
     chaos.is_unix = seed % 4 == 3;
-    let make = if chaos.is_unix { World::simulated_unix } else { World::simulated };
-    let mut world = make(&config, seed, Faults::random(seed), chaos);
+    chaos.is_layered = seed % 4 == 1;
+    let faults = Faults::random(seed);
+    let mut world = match seed % 4 {
+        1 => World::layered(&config, seed, faults, Veils::shared(), chaos),
+        3 => World::simulated_unix(&config, seed, faults, chaos),
+        _ => World::simulated(&config, seed, faults, chaos),
+    };
     world.set_name(errands::NAME, Ok(errands::ips()));
     if traced {
         world.enable_trace();
@@ -243,6 +272,10 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
     for (count, total) in errands.into_iter().zip(&totals.errands) {
         add(total, count);
     }
+    let handshakes = [metrics.handshakes, metrics.handshakes_failed, metrics.handshakes_waits];
+    for (count, total) in handshakes.into_iter().zip(&totals.handshakes) {
+        add(total, count);
+    }
     add(&totals.children[2], metrics.children_killed);
     add(&totals.children[3], metrics.connections_adopted);
     let broken: Vec<bool> = clients.iter().map(|client| world.is_broken(client.id)).collect();
@@ -256,12 +289,15 @@ pub(crate) fn run(seed: u64, traced: bool, totals: &Totals) -> String {
 
 fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, seed: u64) {
     let number = |clients: &[Client]| (seed << 8) + clients.len() as u64;
+    let is_layered = world.handler().is_layered;
     if clients.len() < 24 && dice.chance(if clients.is_empty() { 1000 } else { 80 }) {
         let id = world.connect();
-        clients.push(Client::new(id, number(clients), dice));
+        let lens = is_layered.then(|| Lens::new(true, dice));
+        clients.push(Client::new(id, number(clients), lens, dice));
     }
     while let Some(id) = world.dialed() {
-        clients.push(Client::new(id, number(clients), dice));
+        let lens = is_layered.then(|| Lens::new(false, dice));
+        clients.push(Client::new(id, number(clients), lens, dice));
     }
     if dice.chance(30) {
         world.act(Chaos::accept_again);
@@ -270,12 +306,10 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
     for client in clients.iter_mut().filter(|client| !client.is_gone) {
         match dice.below(100) {
             0..40 => write(world, client, dice),
-            40..70 if client.is_reading => read(world, client, dice.length() * 20),
+            40..70 if client.is_reading && !client.is_busy() => _ = read(world, client, dice.length() * 20),
             70..73 => client.is_reading ^= true,
-            73 => {
-                world.end(client.id);
-                client.has_ended = true;
-            }
+            73 => end(world, client, dice.chance(300)),
+            76..79 => ask(world, client),
             74 if dice.chance(300) => {
                 world.close(client.id);
                 client.is_gone = true;
@@ -286,6 +320,27 @@ fn step(world: &mut World<Chaos>, clients: &mut Vec<Client>, dice: &mut Dice, se
             }
             _ => {}
         }
+    }
+}
+
+/// Ends a client's direction; with a layer, with its mark or without.
+fn end(world: &mut World<Chaos>, client: &mut Client, cuts_off: bool) {
+    if client.has_ended {
+        return;
+    }
+    client.has_ended = true;
+    match &mut client.lens {
+        Some(lens) => lens.end(world, client.id, cuts_off),
+        None => world.end(client.id),
+    }
+}
+
+/// A client wants a layer on its connection and says nothing more before there is one.
+fn ask(world: &mut World<Chaos>, client: &mut Client) {
+    let is_plain = client.lens.is_none() && client.has_introduced == 8 && !client.has_ended;
+    if is_plain && !std::mem::replace(&mut client.has_asked, true) {
+        let (number, written) = (client.number, client.written);
+        world.act(|chaos, _| chaos.asked_for_layer(number, written));
     }
 }
 
@@ -307,7 +362,10 @@ fn meddle_with_errands(world: &mut World<Chaos>, dice: &mut Dice) {
 }
 
 fn write(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
-    if client.has_ended {
+    if client.lens.is_some() {
+        return write_layered(world, client, dice);
+    }
+    if client.has_ended || client.has_asked {
         return;
     }
     let head = client.number.to_le_bytes();
@@ -319,13 +377,36 @@ fn write(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
     client.written += world.write(client.id, &bytes);
 }
 
-fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) {
+fn write_layered(world: &mut World<Chaos>, client: &mut Client, dice: &mut Dice) {
+    let Some(lens) = &mut client.lens else { return };
+    if !client.has_ended && lens.takes_more() {
+        if client.has_introduced == 0 {
+            lens.send(&client.number.to_le_bytes());
+            client.has_introduced = 8;
+        }
+        let bytes = dice::bytes(upstream(client.number), client.written, dice.length());
+        lens.send(&bytes);
+        client.written += bytes.len();
+    }
+    lens.push(world, client.id, dice);
+}
+
+/// Reads, and says whether there was anything.
+fn read(world: &mut World<Chaos>, client: &mut Client, at_most: usize) -> bool {
     let bytes = world.read(client.id, at_most);
+    let has_read = !bytes.is_empty();
+    let bytes = layers::uncover(
+        world,
+        (&mut client.lens, client.number),
+        (client.read, client.has_asked && !client.has_ended),
+        bytes,
+    );
     match world.handler().script(client.number) {
         Some(script) => script.check(client.read, &bytes, "peer"),
         None => assert!(bytes.is_empty(), "nobody has sent anything"),
     }
     client.read += bytes.len();
+    has_read
 }
 
 /// A connection whose peer has ended without the handler being told, or that was asked to close and
@@ -342,9 +423,8 @@ fn deaf(world: &World<Chaos>, ended: &[u64]) -> Option<Account> {
 fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
     let ends: Vec<bool> = clients.iter().map(|_| dice.chance(700)).collect();
     for (client, ends) in clients.iter_mut().zip(ends) {
-        if ends && !client.is_gone && !client.has_ended {
-            world.end(client.id);
-            client.has_ended = true;
+        if ends && !client.is_gone {
+            end(world, client, false);
         }
     }
     let ended: Vec<u64> = clients
@@ -353,11 +433,12 @@ fn finish(world: &mut World<Chaos>, clients: &mut [Client], dice: &mut Dice) {
         .map(|client| client.number)
         .collect();
     let mut read_all = |world: &mut World<Chaos>| {
-        let before: usize = clients.iter().map(|client| client.read).sum();
+        let mut is_moving = false;
         for client in clients.iter_mut().filter(|client| !client.is_gone) {
-            read(world, client, usize::MAX);
+            is_moving |= read(world, client, usize::MAX);
+            is_moving |= client.lens.as_mut().is_some_and(|lens| lens.flush_all(world, client.id));
         }
-        clients.iter().map(|client| client.read).sum::<usize>() > before
+        is_moving
     };
     if dice.chance(600) {
         // Without mischief and faults, whatever was asked for happens by itself.
@@ -416,9 +497,10 @@ fn judge(handler: &Chaos, clients: &[Client], broken: &[bool], is_patient: bool,
 fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bool, is_patient: bool) {
     assert!(account.seen <= client.written, "the server saw more than was written");
     assert!(client.read <= account.accepted_bytes, "the peer read more than was sent");
-    if broken || client.is_gone {
+    if broken || client.is_gone || !client.is_honest() {
         return;
     }
+    assert!(!matches!(reason, CloseReason::LayerFailed(_)), "{reason:?}, but the peer keeps the rules");
     // A peer that goes on writing after the end of `linger` is reset and may lose what it has not read.
     if reason.is_clean() && (is_patient || account.has_ended) {
         assert_eq!(
@@ -433,7 +515,7 @@ fn judge_one(account: &Account, reason: CloseReason, client: &Client, broken: bo
 }
 
 /// How many ways to end there are beside deadlines.
-const WAYS: usize = 9;
+const WAYS: usize = 12;
 
 fn way(reason: CloseReason) -> usize {
     if let Some(kind) = limits::kind(reason) {
@@ -444,10 +526,13 @@ fn way(reason: CloseReason) -> usize {
         CloseReason::Aborted => 1,
         CloseReason::PeerClosed { .. } => 2,
         CloseReason::PeerReset => 3,
+        CloseReason::LimitExceeded(Limit::Handshake) => 8,
+        CloseReason::LayerFailed(_) => 9,
+        CloseReason::Truncated { .. } => 10,
         CloseReason::LimitExceeded(_) => 4,
         CloseReason::Shutdown => 5,
         CloseReason::HandlerPanicked => 6,
         CloseReason::ChainBroken { .. } => 7,
-        _ => 8,
+        _ => 11,
     }
 }

@@ -46,6 +46,16 @@ impl Script {
         assert!(bytes.is_empty(), "{who}: {} bytes that nobody sent", bytes.len());
     }
 
+    /// How many stretches there are.
+    pub(crate) fn stretches(&self) -> usize {
+        self.stretches.len()
+    }
+
+    /// How many bytes the first so many stretches have.
+    pub(crate) fn len_of(&self, count: usize) -> usize {
+        self.stretches[..count].iter().map(|stretch| stretch.len).sum()
+    }
+
     fn add(&mut self, name: u64, from: usize, len: usize) {
         self.stretches.push(Stretch { name, from, len });
         self.len += len;
@@ -149,6 +159,9 @@ impl Chaos {
         if answer.is_err() {
             assert_eq!(cx.pending_bytes(id), before, "nothing of a rejected send is queued");
         }
+        if answer.is_ok() {
+            self.note_wire(id, before, cx.pending_bytes(id));
+        }
         let account = self.account(id);
         if let Some(sequence) = account.sent(len, answer) {
             account.script.own += len;
@@ -178,7 +191,11 @@ impl Chaos {
         if account.peer.is_none() {
             return;
         }
+        let before = cx.pending_bytes(to);
         let answer = cx.forward(to, &data[from..end]);
+        if answer.is_ok() {
+            self.note_wire(to, before, cx.pending_bytes(to));
+        }
         let start = self.account(source).consumed + from;
         let account = self.account(to);
         if account.sent(end - from, answer).is_some() {

@@ -4,10 +4,10 @@
 //! A network loses, doubles and reorders datagrams, so these scenarios send again until an answer is
 //! there, and count instead of expecting an order.
 
-use super::desk::{Desk, ECHO, KEEP, address, ask, on_every_kernel, wait};
+use super::desk::{Desk, ECHO, KEEP, OnDatagram, TWICE, address, ask, finish, on_every_kernel, wait};
 use super::{ms, pattern};
-use ringline_core::testing::{Fault, World};
-use ringline_core::{BindError, TimerKey, UdpClosed, UdpOptions, UdpSendError};
+use ringline_core::testing::{Fault, Faults, World};
+use ringline_core::{BindError, Config, TimerKey, UdpClosed, UdpOptions, UdpSendError};
 use std::net::{Ipv4Addr, SocketAddr};
 
 #[test]
@@ -28,9 +28,15 @@ fn datagrams_of_all_sizes_come_back_from_where_they_went() {
 
 #[test]
 fn an_answer_comes_from_the_address_that_was_asked() {
+    for answer in [ECHO, TWICE] {
+        assert_answers_come_from_where_was_asked(answer);
+    }
+}
+
+fn assert_answers_come_from_where_was_asked(answer: OnDatagram) {
     on_every_kernel(
         || {
-            let mut desk = Desk::new(ECHO);
+            let mut desk = Desk::new(answer);
             desk.options = None;
             desk
         },
@@ -304,6 +310,47 @@ fn guards_and_runs_of_datagrams_arrive_as_they_were() {
             });
         },
     );
+}
+
+#[test]
+fn runs_that_the_kernel_cannot_cut_are_sent_one_by_one() {
+    let config = Config::default();
+    let options = UdpOptions::default().coalesce(true);
+    let faults = Faults::none().with(Fault::RunRefused, 1000);
+    let mut world = World::simulated(&config, 1, faults, Desk::new(KEEP).with(options));
+    let peer = world.udp_peer();
+    let to = world.udp_peer_addr(peer);
+    let run = pattern(2, 1050);
+    for round in 0..3 {
+        world.act(|desk, cx| {
+            let socket = desk.sockets[0];
+            let sent = cx.send_segments(socket, Some(to), 100, &run);
+            let _ = desk.count(11, sent);
+            for at in 0..5_u8 {
+                let sent = cx.send_to(socket, to, &[at; 20]);
+                let _ = desk.count(1, sent);
+            }
+            assert_eq!(cx.udp_pending(socket), Some((16, 1150)));
+            if round == 2 {
+                cx.close_udp(socket);
+            }
+        });
+        let mut arrived = Vec::new();
+        wait(&mut world, "everything is there", |world| {
+            while let Some((_, bytes)) = world.udp_receive(peer) {
+                arrived.push(bytes);
+            }
+            arrived.len() == 16
+        });
+        let sent = run.chunks(100).map(<[u8]>::to_vec).chain((0..5).map(|at| vec![at; 20]));
+        assert_eq!(arrived.iter().filter(|one| sent.clone().any(|other| other == **one)).count(), 16);
+    }
+    let counts = world.metrics();
+    assert_eq!((counts.udp_sent, counts.udp_sends_failed, counts.udp_bytes_sent), (48, 0, 3450));
+    // Only those that were under way before the first came back were refused; later ones are cut before.
+    assert_eq!((world.struck(Fault::RunRefused), counts.udp_runs_cut), (2, 4));
+    assert!(world.handler().errors.is_empty(), "the handler has no part in it");
+    finish(world);
 }
 
 #[test]

@@ -85,8 +85,15 @@ impl Desk {
 }
 
 pub(crate) const ECHO: OnDatagram = |desk, cx, socket, datagram| {
-    let sent = cx.reply(socket, &datagram, datagram.data());
+    let sent = cx.reply(socket, datagram.reply_to(), datagram.data());
     let _ = desk.count(1, sent);
+};
+
+/// Answers with a run of two.
+pub(crate) const TWICE: OnDatagram = |desk, cx, socket, datagram| {
+    let twice = datagram.data().repeat(2);
+    let sent = cx.reply_segments(socket, &datagram, datagram.data().len() as u16, &twice);
+    let _ = desk.count(2, sent);
 };
 
 pub(crate) const KEEP: OnDatagram = |desk, _, _, datagram| desk.seen.push(datagram.data().to_vec());
@@ -155,7 +162,7 @@ pub(crate) fn on_every_kernel(make: impl Fn() -> Desk, scenario: impl Fn(&mut Wo
 }
 
 /// Every datagram is accounted for, every socket ended once, every guard was dropped.
-fn finish(mut world: World<Desk>) {
+pub(crate) fn finish(mut world: World<Desk>) {
     world.shut_down(ms(60_000));
     wait(&mut world, "the end", |world| world.is_done());
     let counts = world.metrics();

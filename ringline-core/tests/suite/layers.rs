@@ -1,137 +1,13 @@
 //! Connections with a layer: what is promised of plain ones, and the ends that only a layer can tell
 //! apart.
 
+use super::far::{Far, on_every_kernel, on_every_kernel_with};
 use super::probe::{Event, Hooks, Probe, Take};
-use super::{Kernel, assert_same, base, events_of, ms, pace, pattern, show, wait, wait_closed};
-use ringline_core::layer::{CHUNK_BYTES, Layer, LayerError};
-use ringline_core::testing::{PeerId, Veil, Veils, World};
-use ringline_core::{
-    Chain, CloseReason, ConfigBuilder, ConnId, Eof, Limit, NotSecured, Parts, Pressure, SecureError,
-    SendError,
-};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
-/// Plays a scenario with layered listeners, on the simulated kernel and on the real one.
-fn on_every_kernel(make: impl Fn() -> Probe, scenario: impl Fn(&mut World<Probe>)) {
-    on_every_kernel_with(base(), make, scenario);
-}
-
-fn on_every_kernel_with(
-    config: ConfigBuilder,
-    make: impl Fn() -> Probe,
-    scenario: impl Fn(&mut World<Probe>),
-) {
-    let config = config.build().expect("the configuration is valid");
-    for kernel in Kernel::all() {
-        let mut probe = make().on(kernel);
-        probe.audit.is_layered = true;
-        let mut world = match kernel {
-            Kernel::Simulated => World::layered(&config, 1, kernel.faults(), Veils::shared(), probe),
-            Kernel::Faulty { seed } => World::layered(&config, seed, kernel.faults(), Veils::shared(), probe),
-            Kernel::Real => World::layered_loopback(&config, Veils::shared(), probe).expect("a ring"),
-            Kernel::Old | Kernel::SimulatedUnix | Kernel::Unix => continue,
-        };
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| scenario(&mut world))) {
-            eprintln!("this was {kernel:?}");
-            show("the record ends with", &world.handler().record(), 40);
-            resume_unwind(panic);
-        }
-        let metrics = world.metrics();
-        assert_eq!(metrics.handler_panics, 0);
-        world.finish().check_finished();
-    }
-}
-
-/// The far end of a layered connection.
-struct Far {
-    peer: PeerId,
-    veil: Veil,
-    /// Wire bytes that were not taken yet, and those that came and were not understood yet.
-    out: Vec<u8>,
-    tail: Vec<u8>,
-    plain: Vec<u8>,
-    failed: Option<LayerError>,
-}
-
-impl Far {
-    /// Connects and speaks first.
-    fn connect(world: &mut World<Probe>) -> Self {
-        Self::on(world.connect(), Veil::client())
-    }
-
-    fn on(peer: PeerId, mut veil: Veil) -> Self {
-        let mut out = Vec::new();
-        veil.begin(&mut out).expect("a veil begins");
-        Self { peer, veil, out, tail: Vec::new(), plain: Vec::new(), failed: None }
-    }
-
-    /// Connects and turns until both sides are ready.
-    fn open(world: &mut World<Probe>) -> (Self, ConnId) {
-        let opened = world.handler().opened.len();
-        let mut far = Self::connect(world);
-        far.until(world, "on_open", |_, world| world.handler().opened.len() > opened);
-        let id = world.handler().opened[opened];
-        (far, id)
-    }
-
-    fn pump(&mut self, world: &mut World<Probe>) {
-        let written = world.write(self.peer, &self.out);
-        self.out.drain(..written);
-        self.tail.extend(world.read(self.peer, usize::MAX));
-        if self.failed.is_none() {
-            match self.veil.read(&mut self.tail, &mut self.plain, &mut self.out) {
-                Ok(through) => drop(self.tail.drain(..through)),
-                Err(error) => self.failed = Some(error),
-            }
-        }
-    }
-
-    fn until(
-        &mut self,
-        world: &mut World<Probe>,
-        what: &str,
-        mut done: impl FnMut(&Self, &mut World<Probe>) -> bool,
-    ) {
-        // Time passes a little at a time, so that no deadline comes before this peer's turn.
-        pace(world, what, |world| {
-            self.pump(world);
-            done(self, world)
-        });
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(CHUNK_BYTES) {
-            let mut wire = vec![0; self.veil.wire_len(chunk.len())];
-            let len = self.veil.write(chunk, &mut wire).expect("a veil writes");
-            self.out.extend_from_slice(&wire[..len]);
-        }
-    }
-
-    /// Turns until all it has to say is on its way.
-    fn flush(&mut self, world: &mut World<Probe>) {
-        self.until(world, "everything is written", |far, _| far.out.is_empty());
-    }
-
-    fn receive(&mut self, world: &mut World<Probe>, count: usize) -> Vec<u8> {
-        self.until(world, "the bytes arrive", |far, _| far.plain.len() >= count);
-        self.plain.drain(..count).collect()
-    }
-
-    /// Marks the end of its direction and ends it.
-    fn bye(&mut self, world: &mut World<Probe>) {
-        self.veil.close(&mut self.out);
-        self.flush(world);
-        world.end(self.peer);
-    }
-
-    /// Leaves in order and sees the other side do so too.
-    fn leave(mut self, world: &mut World<Probe>, id: ConnId) {
-        self.bye(world);
-        self.until(world, "the end", |far, world| world.saw_eof(far.peer));
-        assert!(self.veil.is_read_closed() && self.plain.is_empty() && self.failed.is_none());
-        assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
-    }
-}
+use super::{assert_same, base, events_of, ms, pace, pattern, wait, wait_closed};
+use ringline_core::layer::{Layer, LayerError};
+use ringline_core::net::SocketOptions;
+use ringline_core::testing::{Veil, World};
+use ringline_core::{Chain, CloseReason, Deadlines, Eof, Limit, Parts, Pressure, SendError};
 
 #[test]
 fn every_byte_of_every_message_comes_back_through_the_layer() {
@@ -507,103 +383,158 @@ fn a_connection_of_ours_opens_through_its_layer() {
     );
 }
 
-/// Upgrades at the word `GO\n`, of which it consumes no more, and echoes otherwise.
-const UPGRADES: Hooks = Hooks {
-    on_data: |probe, cx, id, data| {
-        if data.len() < 3 && b"GO\n".starts_with(data) {
-            return Take::none();
-        }
-        if !data.starts_with(b"GO\n") {
-            probe.send(cx, id, data);
-            return Take::all(data);
-        }
-        probe.send(cx, id, b"OK\n");
-        cx.secure(id, Box::new(Veil::server())).expect("it is open and plain");
-        let again = cx.secure(id, Box::new(Veil::server()));
-        assert!(matches!(again, Err(NotSecured { error: SecureError::Layered, .. })));
-        assert!(probe.send(cx, id, b"too early").is_none(), "nothing goes out before the layer is ready");
-        Take::bytes(3)
-    },
-    ..Hooks::SINK
-};
-
-/// Plays a scenario with plain listeners.
-fn on_plain_kernels(scenario: impl Fn(&mut World<Probe>)) {
-    let config = base().build().expect("the configuration is valid");
-    for kernel in Kernel::all() {
-        let mut probe = Probe::new(UPGRADES).on(kernel);
-        probe.audit.is_layered = true;
-        let mut world = kernel.world(&config, probe);
-        scenario(&mut world);
-        assert_eq!(world.metrics().handler_panics, 0);
-        world.finish().check_finished();
-    }
-}
-
-/// What a plain peer reads, while no deadline comes before its turn.
-fn read(world: &mut World<Probe>, peer: PeerId, count: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    pace(world, "the bytes arrive", |world| {
-        bytes.extend(world.read(peer, count - bytes.len()));
-        bytes.len() == count
-    });
-    bytes
+#[test]
+fn what_comes_along_with_the_end_of_the_handshake_counts_as_the_first_byte() {
+    on_every_kernel_with(
+        base().deadlines(Deadlines::none().first_byte(ms(60))),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let mut far = Far::connect(world);
+            far.until(world, "the hello is written", |far, _| far.out.is_empty());
+            // The peer's answer is read, and the last of the handshake leaves with a message behind it.
+            pace(world, "the answer", |world| {
+                far.tail.extend(world.read(far.peer, usize::MAX));
+                let through = far.veil.read(&mut far.tail, &mut far.plain, &mut far.out).expect("a veil");
+                far.tail.drain(..through);
+                !far.veil.is_handshaking()
+            });
+            far.send(b"hello");
+            assert_eq!(far.receive(world, 5), b"hello");
+            let id = world.handler().opened[0];
+            for _ in 0..100 {
+                far.pump(world);
+                world.sleep(ms(1));
+            }
+            assert_eq!(world.handler().reason(id), None, "it has said something");
+            far.leave(world, id);
+        },
+    );
 }
 
 #[test]
-fn a_plain_connection_can_be_secured_and_goes_on() {
-    on_plain_kernels(|world| {
-        let peer = world.connect();
-        world.write_all(peer, b"plain");
-        assert_eq!(world.read_exactly(peer, 5), b"plain");
-        let id = world.handler().opened[0];
-        // The layer's first words come along with the request, and some of them later.
-        let mut far = Far::on(peer, Veil::client());
-        let hello = std::mem::take(&mut far.out);
-        world.write_all(peer, &[b"GO\n", &hello[..3]].concat());
-        assert_eq!(read(world, peer, 3), b"OK\n");
-        far.out = hello[3..].to_vec();
-        far.until(world, "on_secured", |_, world| world.handler().secured == [id]);
-        far.send(b"protected");
-        assert_eq!(far.receive(world, 9), b"protected");
-        far.leave(world, id);
-        assert_eq!(world.metrics().handshakes, 1);
-    });
+fn a_frame_that_comes_byte_by_byte_has_a_deadline_and_a_silent_peer_has_none() {
+    on_every_kernel_with(
+        base().deadlines(Deadlines::none().read(ms(50))),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"whole");
+            assert_eq!(far.receive(world, 5), b"whole");
+            world.sleep(ms(120));
+            assert_eq!(world.handler().reason(id), None, "nothing has begun");
+            far.send(&pattern(1, 400));
+            let frame = std::mem::take(&mut far.out);
+            for byte in &frame[..200] {
+                world.write(far.peer, &[*byte]);
+                world.sleep(ms(1));
+            }
+            assert_eq!(wait_closed(world, id), CloseReason::LimitExceeded(Limit::Read));
+            world.close(far.peer);
+        },
+    );
 }
 
 #[test]
-fn what_is_injected_before_the_layer_is_never_taken_for_protected() {
-    on_plain_kernels(|world| {
-        let peer = world.connect();
-        world.write_all(peer, b"GO\nDELETE everything\n");
-        wait(world, "on_close", |world| matches!(world.handler().log.last(), Some(Event::Close(..))));
-        let id = world.handler().opened[0];
-        assert_eq!(world.handler().reason(id), Some(CloseReason::LayerFailed(Veil::BROKEN)));
-        assert_eq!(world.handler().secured, []);
-    });
+fn nothing_is_presented_again_because_a_layer_has_talked_to_the_other() {
+    // The audit complains if it is.
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, _| Take::none(), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"left unread");
+            far.flush(world);
+            wait(world, "the data", |world| matches!(world.handler().log.last(), Some(Event::Data(..))));
+            let mut ping = Vec::new();
+            far.veil.ping(&mut ping);
+            far.out = ping;
+            far.until(world, "the answer", |far, _| far.veil.pongs() == 1);
+            world.reset(far.peer);
+            wait_closed(world, id);
+        },
+    );
 }
 
 #[test]
-fn who_asks_to_be_secured_and_falls_silent_or_leaves_is_closed() {
-    let config = base().handshake_timeout(ms(30)).build().expect("the configuration is valid");
-    for (kernel, leaves) in Kernel::all().into_iter().flat_map(|kernel| [(kernel, true), (kernel, false)]) {
-        let mut probe = Probe::new(UPGRADES).on(kernel);
-        probe.audit.is_layered = true;
-        let mut world = kernel.world(&config, probe);
-        let peer = world.connect();
-        world.write_all(peer, b"GO\n");
-        assert_eq!(read(&mut world, peer, 3), b"OK\n");
-        if leaves {
-            world.end(peer);
-        }
-        let id = world.handler().opened[0];
-        let reason = wait_closed(&mut world, id);
-        let expected = if leaves {
-            CloseReason::LayerFailed(LayerError::ENDED)
-        } else {
-            CloseReason::LimitExceeded(Limit::Handshake)
-        };
-        assert_eq!(reason, expected, "{kernel:?}");
-        world.finish().check_finished();
-    }
+fn who_asks_for_more_than_there_may_be_is_closed_and_nothing_else_happens() {
+    on_every_kernel(
+        || Probe::new(Hooks { on_data: |_, _, _, _| Take::bytes(1).need(usize::MAX), ..Hooks::SINK }),
+        |world| {
+            let (mut far, id) = Far::open(world);
+            far.send(b"left unread");
+            far.flush(world);
+            let reason = wait_closed(world, id);
+            assert!(matches!(reason, CloseReason::LimitExceeded(Limit::Inbox { .. })), "{reason:?}");
+        },
+    );
+}
+
+#[test]
+fn bytes_with_a_time_go_through_the_layer_like_any_other() {
+    on_every_kernel(
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            world.stamp_accepted();
+            let (mut far, id) = Far::open(world);
+            for len in [1, 5000] {
+                far.send(&pattern(1, len));
+                assert_same(&far.receive(world, len), &pattern(1, len));
+            }
+            world.act(|_, cx| assert!(cx.received_at(id).is_some()));
+            far.leave(world, id);
+        },
+    );
+}
+
+#[test]
+fn connections_of_ours_do_not_keep_others_from_being_accepted() {
+    on_every_kernel_with(
+        base().handshakes_per_worker(1),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let addr = world.dial_addr();
+            let id = world
+                .act(|probe, cx| probe.connect_layered(cx, &addr, Box::new(Veil::client())))
+                .expect("room");
+            let mut silent = None;
+            pace(world, "the worker connects", |world| {
+                silent = silent.or_else(|| world.dialed());
+                silent.is_some() && world.metrics().handshakes_active == 1
+            });
+            let (far, theirs) = Far::open(world);
+            far.leave(world, theirs);
+            world.act(|probe, cx| probe.abort(cx, id));
+            assert_eq!(wait_closed(world, id), CloseReason::Aborted);
+        },
+    );
+}
+
+#[test]
+fn what_was_asked_for_on_accept_is_told_when_the_connection_is_open() {
+    let hooks = Hooks {
+        on_accept: |probe, cx, id, _| {
+            probe.set_conn_timer(cx, id, ms(1), 7).expect("it arrives");
+            cx.set_socket_options(id, &SocketOptions::new().nodelay(true)).expect("it arrives");
+            true
+        },
+        ..Hooks::ECHO
+    };
+    on_every_kernel(
+        || Probe::new(hooks),
+        |world| {
+            let mut far = Far::connect(world);
+            let hello = std::mem::take(&mut far.out);
+            wait(world, "on_accept", |world| !world.handler().log.is_empty());
+            world.sleep(ms(20));
+            let Event::Accept(id) = world.handler().log[0] else { panic!("it is accepted first") };
+            assert_eq!(events_of(world, id), [Event::Accept(id)], "and that is all");
+            far.out = hello;
+            far.until(world, "both are told", |_, world| events_of(world, id).len() == 4);
+            let events = events_of(world, id);
+            assert_eq!(events[1], Event::Open(id));
+            assert!(
+                events.contains(&Event::ConnTimer(id, 7)) && events.contains(&Event::Options(id, Ok(())))
+            );
+            far.leave(world, id);
+        },
+    );
 }

@@ -3,7 +3,7 @@
 use super::probe::{Hooks, Probe};
 use super::{assert_serves, base, ms, on_every_kernel, on_every_kernel_with, wait};
 use ringline_core::testing::World;
-use ringline_core::{JobKey, ResolveError};
+use ringline_core::{JobError, JobKey, ResolveError};
 use std::net::{IpAddr, SocketAddr};
 
 /// Has the handler resolve a name, and turns until the answer has come.
@@ -42,6 +42,26 @@ fn an_address_needs_nobody_to_ask() {
             assert_eq!(resolve(world, "192.0.2.1"), Ok(vec!["192.0.2.1:80".parse().unwrap()]));
             assert_eq!(resolve(world, "::1"), Ok(vec!["[::1]:80".parse().unwrap()]));
             assert_eq!(resolve(world, "[::1]"), Ok(vec!["[::1]:80".parse().unwrap()]));
+        },
+    );
+}
+
+#[test]
+fn answers_that_nobody_has_fetched_are_bounded() {
+    on_every_kernel_with(
+        base().resolve_threads(1).resolve_queue(1),
+        || Probe::new(Hooks::ECHO),
+        |world| {
+            let full = Err(ResolveError::QueueFull { limit: 1024 });
+            world.act(|_, cx| {
+                let mut ask = || cx.resolve("192.0.2.1", 80, JobKey(1));
+                assert!((0..1024).all(|_| ask().is_ok()));
+                assert_eq!(ask(), full);
+                let job = cx.run_blocking(JobKey(2), || 0).map_err(|rejected| rejected.error);
+                assert_eq!(job, Err(JobError::QueueFull { limit: 1024 }));
+            });
+            wait(world, "every answer", |world| world.handler().names.len() == 1024);
+            assert!(resolve(world, "192.0.2.1").is_ok(), "there is room again");
         },
     );
 }

@@ -3,7 +3,7 @@
 use super::probe::{Event, Hooks, Probe};
 use super::{assert_same, base, events_of, exchange, ms, on_every_kernel, on_every_kernel_with, pattern};
 use super::{wait, wait_closed};
-use ringline_core::net::{Addr, ConnectOptions};
+use ringline_core::net::{Addr, ConnectOptions, OptionError, SocketOptions};
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{CloseReason, ConnId, ConnectError, JobKey, Limit, ResolveError};
 use std::net::{IpAddr, SocketAddr};
@@ -155,6 +155,9 @@ fn what_cannot_be_tried_is_said_at_once() {
         assert_eq!(none, Err(ConnectError::NoAddress));
         let misfit = world.act(|probe, cx| probe.connect_any(cx, &[alive], &options().bind(v6)));
         assert_eq!(misfit, Err(ConnectError::LocalAddr { local: v6 }));
+        let wrong = options().socket(SocketOptions::new().raw(libc::SOL_SOCKET, libc::SO_LINGER, &[0; 8]));
+        let wrong = world.act(|probe, cx| probe.connect_host(cx, ("server.test", 1), &wrong));
+        assert_eq!(wrong, Err(ConnectError::Option(OptionError::Blocks)));
         let name = world.act(|probe, cx| probe.connect_host(cx, ("", 1), &options()));
         assert_eq!(name, Err(ConnectError::Resolve(ResolveError::BadName)));
         assert_eq!(world.act(|_, cx| cx.connections()), 0);

@@ -85,7 +85,7 @@ impl Desk {
             _ if !self.echoes => {}
             data => {
                 let sent = match datagram.segment_bytes() {
-                    Some(size) => cx.send_segments(socket, Some(datagram.from()), size, data),
+                    Some(size) => cx.reply_segments(socket, datagram, size, data),
                     None => cx.reply(socket, datagram, data),
                 };
                 sent.expect("the queue has room");

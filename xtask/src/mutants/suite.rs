@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use super::copy::Copy;
 use crate::artifacts;
 
-const PACKAGE: &str = "ringline-core";
+/// The packages that are broken.
+pub(super) const CORE: &str = "ringline-core";
+pub(super) const TLS: &str = "ringline-tls";
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Address space of a test program: a breakage may ask for memory without end.
 const MEMORY_KIB: u64 = 16 << 20;
@@ -22,18 +24,21 @@ const REPEATS: usize = 3;
 pub(super) struct Stage {
     /// The cargo target: `lib`, or the name of an integration test.
     pub(super) name: &'static str,
+    pub(super) package: &'static str,
     limit: Duration,
 }
 
 /// Every stage that there may be, fast ones first.
 pub(super) const STAGES: &[Stage] = &[
-    Stage { name: "lib", limit: Duration::from_secs(20) },
-    Stage { name: "sim_seeds", limit: Duration::from_secs(20) },
-    Stage { name: "regressions", limit: Duration::from_secs(20) },
-    Stage { name: "faults", limit: Duration::from_secs(60) },
-    Stage { name: "suite", limit: Duration::from_secs(60) },
-    Stage { name: "server", limit: Duration::from_secs(60) },
-    Stage { name: "udp", limit: Duration::from_secs(60) },
+    Stage::of(CORE, "lib", 20),
+    Stage::of(CORE, "sim_seeds", 20),
+    Stage::of(CORE, "regressions", 20),
+    Stage::of(CORE, "faults", 60),
+    Stage::of(CORE, "suite", 60),
+    Stage::of(CORE, "server", 60),
+    Stage::of(CORE, "udp", 60),
+    Stage::of(TLS, "bytes", 60),
+    Stage::of(TLS, "simulated", 60),
 ];
 
 /// What a stage says.
@@ -56,8 +61,12 @@ enum Outcome {
 }
 
 impl Stage {
+    const fn of(package: &'static str, name: &'static str, seconds: u64) -> Self {
+        Self { name, package, limit: Duration::from_secs(seconds) }
+    }
+
     pub(super) fn exists(&self, root: &Path) -> bool {
-        let tests = root.join(PACKAGE).join("tests");
+        let tests = root.join(self.package).join("tests");
         self.name == "lib"
             || tests.join(self.name).join("main.rs").exists()
             || tests.join(format!("{}.rs", self.name)).exists()
@@ -86,7 +95,7 @@ impl Stage {
     fn run_tests(&self, program: &str, copy: &Copy, only: Option<&str>) -> Result<Outcome, String> {
         let fault = |error| format!("{program}: {error}");
         let log = File::create(copy.log()).map_err(fault)?;
-        let mut tests = command(program, copy);
+        let mut tests = command(self, program, copy);
         if let Some(test) = only {
             tests.args(["--exact", test]);
         }
@@ -102,13 +111,13 @@ impl Stage {
             return Ok(Outcome::Failed(failed));
         }
         let how = if status.is_some() { "crash" } else { "time" };
-        Ok(Outcome::Cut(format!("{} ({how})", unfinished(program, copy, &printed)?)))
+        Ok(Outcome::Cut(format!("{} ({how})", unfinished(self, program, copy, &printed)?)))
     }
 
     /// The path of the test program, or nothing if it does not compile.
     fn build(&self, copy: &Copy) -> Result<Option<String>, String> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--quiet", "--no-run", "--package", PACKAGE, "--message-format=json"]);
+        cargo.args(["test", "--quiet", "--no-run", "--package", self.package, "--message-format=json"]);
         match self.name {
             "lib" => cargo.arg("--lib"),
             name => cargo.args(["--test", name]),
@@ -133,9 +142,11 @@ impl Stage {
 }
 
 /// The first of the tests that the program says nothing of, in a run that did not come to its end.
-fn unfinished(program: &str, copy: &Copy, printed: &str) -> Result<String, String> {
-    let listed =
-        command(program, copy).arg("--list").output().map_err(|error| format!("{program}: {error}"))?;
+fn unfinished(stage: &Stage, program: &str, copy: &Copy, printed: &str) -> Result<String, String> {
+    let listed = command(stage, program, copy)
+        .arg("--list")
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
     let listed = String::from_utf8_lossy(&listed.stdout);
     let is_over =
         |name: &str| printed.lines().any(|line| verdict_on(line).is_some_and(|(test, _)| test == name));
@@ -145,11 +156,11 @@ fn unfinished(program: &str, copy: &Copy, printed: &str) -> Result<String, Strin
 }
 
 /// The program with bounded memory; the shell becomes the program, so killing it kills the tests.
-fn command(program: &str, copy: &Copy) -> Command {
+fn command(stage: &Stage, program: &str, copy: &Copy) -> Command {
     let mut command = Command::new("sh");
     command
         .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\""), program])
-        .current_dir(copy.root().join(PACKAGE))
+        .current_dir(copy.root().join(stage.package))
         .env("RINGLINE_SEEDS", "3000")
         .stdin(Stdio::null())
         .stderr(Stdio::null());

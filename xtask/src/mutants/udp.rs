@@ -68,6 +68,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "            let _ = (to, UdpError::Receive { errno });\n",
     },
     Mutant {
+        name: "udp-run-not-cut",
+        breaks: "A run that the kernel cannot cut apart is lost.",
+        rules: "P81",
+        file: "worker/datagrams.rs",
+        from: "            if errno == libc::EIO && datagram.segment_bytes > 0 && !row.is_cut {",
+        to: "            if errno == libc::EIO && datagram.segment_bytes == u16::MAX && !row.is_cut {",
+    },
+    Mutant {
         name: "udp-run-counted-once",
         breaks: "A run of datagrams counts as one.",
         rules: "P81, P82",

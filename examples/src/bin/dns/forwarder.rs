@@ -10,8 +10,8 @@ use super::stream::{self, Side};
 use domain::base::iana::Rcode;
 use ringline_core::net::UdpOptions;
 use ringline_core::{
-    Admit, CloseReason, ConnId, Consumed, Ctx, Datagram, Eof, EventHandler, Peer, TimerKey, UdpClosed,
-    UdpError, UdpId,
+    Admit, CloseReason, ConnId, Consumed, Ctx, Datagram, Eof, EventHandler, Peer, ReplyTo, TimerKey,
+    UdpClosed, UdpError, UdpId,
 };
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug)]
 struct Asker {
     socket: UdpId,
-    from: SocketAddr,
+    question: ReplyTo,
 }
 
 pub(crate) struct Forwarder {
@@ -99,7 +99,7 @@ impl Forwarder {
             }
             Verdict::Forward => {
                 self.counts.queries.add_one();
-                let asker = Asker { socket, from: datagram.from() };
+                let asker = Asker { socket, question: datagram.reply_to() };
                 if let Some(ticket) = self.table.insert(asker, query) {
                     return self.ask(cx, ticket, self.preferred);
                 }
@@ -185,8 +185,8 @@ impl Forwarder {
             cx.cancel_timer(timer);
         }
         message::set_id(&mut answer, pending.asker_id);
-        let Asker { socket, from } = pending.asker;
-        if cx.send_to(socket, from, &answer).is_err() {
+        let Asker { socket, question } = pending.asker;
+        if cx.reply(socket, question, &answer).is_err() {
             self.counts.unsent.add_one();
         }
     }
@@ -200,8 +200,8 @@ impl EventHandler for Forwarder {
         for upstream in 0..self.plan.upstreams.len() {
             for _ in 0..self.plan.sockets {
                 if let Err(error) = self.open_line(cx, upstream) {
-                    // A handler can keep its server from starting in no other way.
-                    panic!("{error}");
+                    cx.fail_start(error);
+                    return;
                 }
             }
         }

@@ -11,8 +11,7 @@ use super::schedule::{Next, SLOT, Schedule, Share};
 use super::slot::{InFlight, Slot, State};
 use super::tally::{Failure, Tally};
 use ringline_core::{
-    Admit, CloseReason, ConnId, ConnectError, Consumed, Ctx, EventHandler, Peer, Seat, SendError, Tick,
-    TimerKey,
+    CloseReason, ConnId, ConnectError, Consumed, Ctx, EventHandler, Seat, SendError, Tick, TimerKey,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -318,10 +317,6 @@ impl EventHandler for Client {
             self.dial(cx, number);
         }
         cx.set_timer(Duration::ZERO, SWEEP);
-    }
-
-    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &Peer) -> Admit<usize> {
-        Admit::Refuse
     }
 
     fn on_open(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, number: &mut usize) {

@@ -279,7 +279,13 @@ impl Sim {
             Some(_) => {}
             None => self.trace.panic("a send of a datagram names a socket that is open"),
         }
-        let errno = if self.dice.strikes(Fault::DatagramFails) { self.dice.pick(&ERRNOS) } else { 0 };
+        let errno = if datagram.segment_bytes > 0 && self.dice.strikes(Fault::RunRefused) {
+            libc::EIO
+        } else if self.dice.strikes(Fault::DatagramFails) {
+            self.dice.pick(&ERRNOS)
+        } else {
+            0
+        };
         let turn = self.turn + self.dice.turns_late(Fault::Late);
         let bytes = datagram.bytes().to_vec();
         let departure = Departure { user_data, number: fd.0, turn, datagram, bytes, errno };

@@ -99,6 +99,8 @@ pub enum Fault {
     DatagramOvertakes,
     /// Sending a datagram fails with `EPERM`, `ENETUNREACH`, `EMSGSIZE`, `ENOBUFS` or `ENOMEM`.
     DatagramFails,
+    /// The kernel cannot cut a run of datagrams apart for the device (`EIO`).
+    RunRefused,
     /// Watching a descriptor fails, with `ENOMEM`, or with `ECANCELED` although nobody cancelled it.
     PollFails,
     /// A descriptor is reported although there is nothing to be had from it.
@@ -147,6 +149,7 @@ impl Fault {
         Self::DatagramDoubled,
         Self::DatagramOvertakes,
         Self::DatagramFails,
+        Self::RunRefused,
         Self::PollFails,
         Self::PollEarly,
     ];

@@ -14,7 +14,7 @@ use super::lower::raw;
 use super::ring::Cqe;
 use crate::buf::{Lease, Outgoing};
 use crate::net::arrival;
-use crate::op::{Fd, Kind, Outcome, UserData};
+use crate::op::{Fd, Kind, Outcome, Tag};
 use crate::sys::sock_addr;
 use io_uring::{cqueue, opcode, squeue, types};
 use std::net::{IpAddr, Ipv6Addr};
@@ -227,26 +227,25 @@ impl Uring {
         Ok(())
     }
 
-    pub(super) fn lower_recv_datagrams(&mut self, user_data: UserData, fd: Fd) {
+    pub(super) fn lower_recv_datagrams(&mut self, tag: Tag, fd: Fd) {
+        assert!(self.datagrams.buffers.is_some(), "buffers are prepared before a receive names them");
         // With this flag the kernel tells how long a datagram was that it had to cut; of a stream it
         // would throw the bytes away.
-        let is_stream = user_data.decode().is_some_and(|tag| tag.kind == Kind::RecvStamped);
-        let flags = if is_stream { 0 } else { libc::MSG_TRUNC as u32 };
+        let flags = if tag.kind == Kind::RecvStamped { 0 } else { libc::MSG_TRUNC as u32 };
         let entry = opcode::RecvMsgMulti::new(raw(fd), &raw const TEMPLATE.0, GROUP).flags(flags).build();
-        self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
+        self.submit(tag.encode(), entry.flags(self.descriptors.flags(fd)));
     }
 
-    pub(super) fn lower_send_datagram(&mut self, user_data: UserData, fd: Fd, datagram: Box<Outgoing>) {
-        let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
+    pub(super) fn lower_send_datagram(&mut self, tag: Tag, fd: Fd, datagram: Box<Outgoing>) {
         let entry = self.datagrams.lend(tag.row, fd, datagram);
-        self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
+        self.submit(tag.encode(), entry.flags(self.descriptors.flags(fd)));
     }
 
     #[inline]
     pub(super) fn lift_datagram(&mut self, cqe: Cqe) -> Outcome {
         let buffer = cqueue::buffer_select(cqe.flags);
         let Some(buffers) = &mut self.datagrams.buffers else {
-            unreachable!("a receive of datagrams has buffers");
+            unreachable!("no receive of datagrams is lowered without buffers, and they go with the ring");
         };
         match (u32::try_from(cqe.result), buffer) {
             (Ok(len), Some(buffer)) if len > 0 => Outcome::Datagram(buffers.lease(buffer, len, true)),

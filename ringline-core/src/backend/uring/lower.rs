@@ -19,13 +19,18 @@ impl Uring {
         match op {
             Op::SendNow { fd, span } => self.lower_send_now(user_data, fd, span, stage),
             Op::Send { fd, parcel, waits } => self.lower_parcel(user_data, fd, parcel, waits),
-            Op::Recv { fd } => {
-                let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
-                self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
+            op => {
+                let tag = fitting(user_data, &op);
+                match op {
+                    Op::Recv { fd } => {
+                        let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
+                        self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
+                    }
+                    Op::SendDatagram { fd, datagram } => self.lower_send_datagram(tag, fd, datagram),
+                    Op::RecvDatagrams { fd } => self.lower_recv_datagrams(tag, fd),
+                    op => self.lower_rare(tag, op),
+                }
             }
-            Op::SendDatagram { fd, datagram } => self.lower_send_datagram(user_data, fd, datagram),
-            Op::RecvDatagrams { fd } => self.lower_recv_datagrams(user_data, fd),
-            op => self.lower_rare(user_data, op),
         }
     }
 
@@ -78,12 +83,8 @@ impl Uring {
         unsafe { ring.push(&entry) };
     }
 
-    fn lower_rare(&mut self, user_data: UserData, op: Op) {
-        let Some(Tag { kind, row, .. }) = user_data.decode() else {
-            unreachable!("the core encodes every tag")
-        };
-        // What an operation lends comes back by its kind, so the two must belong together.
-        assert!(fits(kind, &op), "{kind:?} does not fit {op:?}");
+    fn lower_rare(&mut self, tag: Tag, op: Op) {
+        let row = tag.row;
         let entry = match op {
             Op::Accept { listener, is_unix } => {
                 let (storage, len) = self.in_flight.lend_address(row, is_unix);
@@ -126,7 +127,7 @@ impl Uring {
             | Op::SendDatagram { .. }
             | Op::RecvDatagrams { .. } => unreachable!("lowered before"),
         };
-        self.submit(user_data, entry);
+        self.submit(tag.encode(), entry);
     }
 
     /// Has the close send a reset: with the option set, the kernel lets go of everything at once.
@@ -175,8 +176,19 @@ pub(super) fn raw(fd: Fd) -> RawFd {
     RawFd(fd.number() as i32)
 }
 
+/// The tag of an operation that goes under its own bits. What an operation lends comes back by its kind, so
+/// the two must belong together.
+#[inline]
+fn fitting(user_data: UserData, op: &Op) -> Tag {
+    let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
+    assert!(fits(tag.kind, op), "{:?} does not fit {op:?}", tag.kind);
+    tag
+}
+
+#[inline]
 fn fits(kind: Kind, op: &Op) -> bool {
     match op {
+        // These go under bits of the backend's own.
         Op::Send { .. } | Op::SendNow { .. } => kind == Kind::Send,
         Op::Accept { .. } => kind == Kind::Accept,
         Op::Recv { .. } => kind == Kind::Recv,

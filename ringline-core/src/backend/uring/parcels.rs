@@ -17,6 +17,10 @@ use io_uring::{cqueue, opcode, squeue, types};
 use std::ptr;
 
 const SEND: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+/// A send that waits and may be short. When the kernel gives the connection up, such a send fails with the
+/// reason if it took nothing, and the one before has told what it took. One that must be whole would report
+/// what it took instead of the reason, which nobody could learn any more.
+const SEND_SOME: i32 = libc::MSG_NOSIGNAL;
 /// `IORING_SEND_ZC_REPORT_USAGE` of `io_uring_enter(2)`: the notification tells whether the kernel
 /// had to copy.
 pub(super) const REPORT_USAGE: u16 = 1 << 3;
@@ -69,12 +73,19 @@ impl Load {
             let usage = if reports { REPORT_USAGE } else { 0 };
             return opcode::SendMsgZc::new(fd, header).ioprio(usage).flags((SEND | flags) as u32).build();
         }
+        // Only what does not wait, or must not be followed by anything before it is whole, asks for that.
+        let is_whole = flags & libc::MSG_DONTWAIT != 0 || self.headers.len() > 1 || self.is_chain();
+        let flags = flags | if is_whole { SEND } else { SEND_SOME };
         if link.pieces == 1 {
             let stretch = self.stretches[self.firsts[at]];
             let len = stretch.iov_len.min(SEND_BYTES_MAX) as u32;
-            return opcode::Send::new(fd, stretch.iov_base.cast(), len).flags(SEND | flags).build();
+            return opcode::Send::new(fd, stretch.iov_base.cast(), len).flags(flags).build();
         }
-        opcode::SendMsg::new(fd, header).flags((SEND | flags) as u32).build()
+        opcode::SendMsg::new(fd, header).flags(flags as u32).build()
+    }
+
+    fn is_chain(&self) -> bool {
+        self.parcel.as_ref().is_some_and(|parcel| parcel.chain.is_some())
     }
 }
 

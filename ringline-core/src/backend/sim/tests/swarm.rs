@@ -175,6 +175,7 @@ fn every_mix_of_faults_is_survived_and_every_fault_happens() {
         Fault::DatagramDoubled,
         Fault::DatagramOvertakes,
         Fault::DatagramFails,
+        Fault::RunRefused,
         Fault::PollFails,
         Fault::PollEarly,
     ];
