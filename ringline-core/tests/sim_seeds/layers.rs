@@ -159,7 +159,7 @@ impl Lens {
         let mut lens = Self::with(veil(is_client), mischief);
         if mischief == Mischief::Raves {
             lens.is_honest = false;
-            lens.out = (0..1 + dice.below(40)).map(|_| dice.next() as u8).collect();
+            lens.out = (0..1 + dice.below(40)).map(|_| dice.below(256) as u8).collect();
         }
         lens
     }

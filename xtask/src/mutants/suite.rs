@@ -31,7 +31,7 @@ pub(super) struct Stage {
 /// Every stage that there may be, fast ones first.
 pub(super) const STAGES: &[Stage] = &[
     Stage::of(CORE, "lib", 20),
-    Stage::of(CORE, "sim_seeds", 20),
+    Stage::of(CORE, "sim_seeds", 60),
     Stage::of(CORE, "regressions", 20),
     Stage::of(CORE, "faults", 60),
     Stage::of(CORE, "suite", 60),

@@ -1,10 +1,6 @@
-//! TLS on the simulated kernel, with all that a kernel may do to it.
+//! An echo of a few thousand bytes.
 
-#[allow(dead_code, reason = "these tests need but some of it")]
-#[path = "interop/certificates.rs"]
-mod certificates;
-
-use certificates::Folder;
+use super::certificates::Folder;
 use ringline_core::layer::{CHUNK_BYTES, Layer};
 use ringline_core::testing::{Fault, Faults, PeerId, World};
 use ringline_core::{
