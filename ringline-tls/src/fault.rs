@@ -64,15 +64,23 @@ macro_rules! faults {
 
 faults! {
     /// What the peer says is not TLS: plain HTTP, for example.
-    NotTls = 1, by_peer, "the peer does not speak TLS; check that both sides mean the same port, and that it is one for TLS";
+    NotTls = 1, by_peer,
+        "the peer does not speak TLS; check that both sides mean the same port, and that it is one for \
+         TLS";
     /// What the peer says is TLS, but malformed.
-    Malformed = 2, by_peer, "the peer sent a malformed TLS message; look for a fault in its software, or for something in between that changes bytes";
+    Malformed = 2, by_peer,
+        "the peer sent a malformed TLS message; look for a fault in its software, or for something in \
+         between that changes bytes";
     /// A record is longer than TLS allows.
-    Oversized = 3, by_peer, "the peer sent a record that is longer than TLS allows; look for a fault in its software";
+    Oversized = 3, by_peer,
+        "the peer sent a record that is longer than TLS allows; look for a fault in its software";
     /// A record could not be decrypted: it was changed on the way, or keys differ.
-    Undecipherable = 4, by_peer, "a record could not be decrypted; look for something in between that changes bytes";
+    Undecipherable = 4, by_peer,
+        "a record could not be decrypted; look for something in between that changes bytes";
     /// The peer and this side have no version, cipher suite or other parameter in common.
-    Incompatible = 5, by_peer, "the peer and this side have no TLS parameters in common; compare the versions, cipher suites and kinds of keys of both";
+    Incompatible = 5, by_peer,
+        "the peer and this side have no TLS parameters in common; compare the versions, cipher suites \
+         and kinds of keys of both";
     /// The peer does what the protocol forbids, or more of it than is tolerated.
     Misbehaved = 6, by_peer, "the peer breaks the rules of TLS; look for a fault in its software";
     /// The peer has to show a certificate and has none.
@@ -80,27 +88,41 @@ faults! {
     /// The peer's certificate is no longer valid.
     CertificateExpired = 8, by_peer, "the peer's certificate has expired; have it renewed";
     /// The peer's certificate is not valid yet.
-    CertificateNotYetValid = 9, by_peer, "the peer's certificate is not valid yet; check the clock of this system, and the dates of the certificate";
+    CertificateNotYetValid = 9, by_peer,
+        "the peer's certificate is not valid yet; check the clock of this system, and the dates of the \
+         certificate";
     /// Nobody who is trusted vouches for the peer's certificate. A self-signed one is among these unless
     /// it is trusted itself.
-    UnknownIssuer = 10, by_peer, "nobody trusted has issued the peer's certificate; trust its issuer, have the peer send all certificates in between, or have another one issued";
+    UnknownIssuer = 10, by_peer,
+        "nobody trusted has issued the peer's certificate; trust its issuer, have the peer send all \
+         certificates in between, or have another one issued";
     /// The peer's certificate is for another name.
-    WrongName = 11, by_peer, "the peer's certificate is for another name; ask for a name that is in it, or have one issued for this name";
+    WrongName = 11, by_peer,
+        "the peer's certificate is for another name; ask for a name that is in it, or have one issued \
+         for this name";
     /// The peer's certificate was revoked.
     CertificateRevoked = 12, by_peer, "the peer's certificate was revoked; have another one issued";
     /// The peer's certificate is not acceptable for another reason.
-    BadCertificate = 13, by_peer, "the peer's certificate is not acceptable; have one issued for this purpose";
+    BadCertificate = 13, by_peer,
+        "the peer's certificate is not acceptable; have one issued that is for this purpose and no \
+         authority's own (CA:FALSE)";
     /// The peer speaks none of the application protocols that this side does (ALPN).
-    NoApplicationProtocol = 14, by_peer, "the peer has no application protocol in common; compare what both sides offer (ALPN)";
+    NoApplicationProtocol = 14, by_peer,
+        "the peer has no application protocol in common; compare what both sides offer (ALPN)";
     /// More bytes were sent with one set of keys than is safe, and version 1.2 cannot change them.
-    Exhausted = 15, by_us, "the keys of the connection are used up; connect again, or use version 1.3, which changes them";
+    Exhausted = 15, by_us,
+        "the keys of the connection are used up; connect again, or use version 1.3, which changes them";
     /// Something on this side: a configuration that rustls has no use for, no random numbers.
     Internal = 16, by_us, "TLS failed on this side; the log says why";
     /// A signature does not fit: the peer has not the key of its certificate, or the certificate comes
     /// from another issuer with the name of the trusted one, or was changed.
-    BadSignature = 17, by_peer, "a signature of the peer does not fit; have it use the key of its certificate, and a certificate from the issuer that is trusted now";
+    BadSignature = 17, by_peer,
+        "a signature of the peer does not fit; have it use the key of its certificate, and a certificate \
+         from the issuer that is trusted now";
     /// The client asks for a name that this side has no certificate for.
-    UnknownName = 18, by_peer, "the peer asks for a name that there is no certificate for; add one for this name, or one for all others";
+    UnknownName = 18, by_peer,
+        "the peer asks for a name that there is no certificate for; add one for this name, or one for \
+         all others";
     /// The peer ended the connection during the handshake, as one that does not trust this side's
     /// certificate may.
     Ended = 0xFFFF, by_peer, "the peer ended the connection during the handshake";
@@ -163,27 +185,32 @@ const fn alert_text(number: u8) -> &'static str {
     match number {
         10 => "the peer found a message out of place (alert unexpected_message)",
         20 => {
-            "the peer found a record changed (alert bad_record_mac); look for something in between that changes bytes"
+            "the peer found a record changed (alert bad_record_mac); look for something in between that \
+             changes bytes"
         }
         22 => "the peer found a record too long (alert record_overflow)",
         40 => {
-            "the peer found no parameters in common, or misses a certificate (alert handshake_failure); its log may say more"
+            "the peer found no parameters in common, or misses a certificate (alert handshake_failure); \
+             its log may say more"
         }
         42 => "the peer found the certificate corrupt (alert bad_certificate); have it issued again",
         43 => {
-            "the peer cannot use this kind of certificate (alert unsupported_certificate); have one of another kind issued"
+            "the peer cannot use this kind of certificate (alert unsupported_certificate); have one of \
+             another kind issued"
         }
         44 => "the peer found the certificate revoked (alert certificate_revoked); have another one issued",
         45 => "the peer found the certificate expired (alert certificate_expired); renew it",
         46 => "the peer did not accept the certificate (alert certificate_unknown); its log may say more",
         47 => "the peer found a parameter out of range (alert illegal_parameter)",
         48 => {
-            "the peer does not know who issued the certificate (alert unknown_ca); show all certificates in between, or have the peer trust the issuer"
+            "the peer does not know who issued the certificate (alert unknown_ca); show all \
+             certificates in between, or have the peer trust the issuer"
         }
         49 => "the peer denied access (alert access_denied)",
         50 => "the peer could not decode a message (alert decode_error)",
         51 => {
-            "the peer could not verify a signature (alert decrypt_error); check that the key belongs to the certificate"
+            "the peer could not verify a signature (alert decrypt_error); check that the key belongs to \
+             the certificate"
         }
         70 => "the peer does not speak this version (alert protocol_version); allow others",
         71 => "the peer wants stronger cryptography (alert insufficient_security)",
@@ -193,7 +220,8 @@ const fn alert_text(number: u8) -> &'static str {
         112 => "the peer does not know the name (alert unrecognized_name); ask for one that it serves",
         116 => "the peer wants a certificate (alert certificate_required); show one",
         120 => {
-            "the peer has no application protocol in common (alert no_application_protocol); compare what both sides offer"
+            "the peer has no application protocol in common (alert no_application_protocol); compare \
+             what both sides offer"
         }
         _ => "the peer sent an alert; its number has a name in RFC 8446",
     }

@@ -13,8 +13,10 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use rustls::{CommonState, Error};
 use std::ops::Deref;
 
+/// Type, version and length of a record.
+const HEADER_BYTES: usize = 5;
 /// What a record has around its payload at most: header, nonce, padding type and tag.
-const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
+const RECORD_OVERHEAD: usize = HEADER_BYTES + 8 + 1 + 16;
 /// A change of keys that goes out before the next record.
 const KEY_UPDATE_BYTES: usize = 64;
 /// The longest payload of a record, unless it is configured otherwise.
@@ -72,17 +74,22 @@ impl<S: Side> Machine<S> {
         if self.has_failed {
             return Err(TlsFault::Misbehaved.layer_error());
         }
-        if self.tail.is_empty() {
-            let through = self.feed(incoming, plain, wire)?;
-            self.tail.extend_from_slice(&incoming[through..]);
-            return Ok(());
+        let mut rest = incoming;
+        while !self.tail.is_empty() && !rest.is_empty() {
+            // Only what was cut in two is put together; what follows is decrypted where it lies.
+            let (more, behind) = rest.split_at_mut(missing_bytes(&self.tail).min(rest.len()));
+            let mut tail = std::mem::take(&mut self.tail);
+            tail.extend_from_slice(more);
+            let through = self.feed(&mut tail, plain, wire)?;
+            if through < tail.len() {
+                tail.drain(..through);
+                self.tail = tail;
+            }
+            rest = behind;
         }
-        let mut tail = std::mem::take(&mut self.tail);
-        tail.extend_from_slice(incoming);
-        let through = self.feed(&mut tail, plain, wire)?;
-        if through < tail.len() {
-            tail.drain(..through);
-            self.tail = tail;
+        if self.tail.is_empty() {
+            let through = self.feed(rest, plain, wire)?;
+            self.tail.extend_from_slice(&rest[through..]);
         }
         Ok(())
     }
@@ -207,6 +214,16 @@ impl<S: Side> Machine<S> {
             _ => None,
         }
     }
+}
+
+/// How much more of what arrives belongs to the record that begins here. The rest of a message that is spread
+/// over records may be anywhere.
+fn missing_bytes(tail: &[u8]) -> usize {
+    let whole = match tail {
+        [_, _, _, high, low, ..] => HEADER_BYTES + usize::from(u16::from_be_bytes([*high, *low])),
+        _ => HEADER_BYTES,
+    };
+    if tail.len() < whole { whole - tail.len() } else { usize::MAX }
 }
 
 /// Appends what `encode` writes, which says how much room it needs.

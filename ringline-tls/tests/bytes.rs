@@ -136,11 +136,13 @@ proptest! {
         let plain = [b'x'; 1000];
         let mut wire = [write(&mut *client, &plain), write(&mut *client, &plain)].concat();
         let at = at % wire.len();
+        // TLS 1.3 has no use for the version in the head of a record, and leaves it unprotected.
+        let is_vain = is_new && matches!(at % (wire.len() / 2), 1 | 2);
         wire[at] ^= 1 << bit;
         let (mut got, mut answers) = (Vec::new(), Vec::new());
         let result = read(&mut *server, &wire, &[100], &mut got, &mut answers);
         prop_assert!(got.iter().all(|byte| *byte == b'x') && got.len() % 1000 == 0);
-        prop_assert!(result.is_err() || got.len() < 2000, "a change is noticed, or the rest is waited for");
+        prop_assert!(is_vain || result.is_err() || got.len() < 2000, "a change is noticed, or the rest is waited for");
         if let Err(error) = result {
             prop_assert!(TlsFault::from_layer(error).is_some());
             prop_assert!(!answers.is_empty(), "an alert says so");

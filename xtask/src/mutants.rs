@@ -9,6 +9,7 @@ mod copy;
 mod deadlines;
 mod dial;
 mod edge;
+mod handshakes;
 mod layer;
 mod mail;
 mod send;
@@ -171,6 +172,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(unix::MUTANTS)
         .chain(layer::MUTANTS)
         .chain(tls::MUTANTS)
+        .chain(handshakes::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

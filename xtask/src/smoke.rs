@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::artifacts::{self, Program};
 
 mod clients;
+mod tls;
 mod unix;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -23,6 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 const READY: &str = "listening on";
 const ADDRESS_PLACE: &str = "{addr}";
 const ECHO_BYTES: usize = 64 * 1024;
+const ECHO_LINE: &str = "one line\n";
 
 /// An example that needs more than an address, or that does not echo.
 #[derive(Debug)]
@@ -57,6 +59,14 @@ const SPECIALS: &[Special] = &[
         // that there is none: the length and the id of a message with the same question.
         dialogue: Some(("\0\x13\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01", "\0\x13\0\x07")),
     },
+    Special {
+        example: "https",
+        arguments: &[],
+        dialogue: Some((
+            "GET /none HTTP/1.1\r\nhost: localhost\r\n\r\n",
+            "HTTP/1.1 404 Not Found\r\ncontent-length: 23\r\n",
+        )),
+    },
     Special { example: "proxy", arguments: &["--upstream", UPSTREAM_PLACE], dialogue: None },
 ];
 
@@ -70,17 +80,23 @@ pub(crate) fn one(command: &[String]) -> Result<(), String> {
 /// Builds all examples and runs each.
 pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
     let programs = build_examples(root, release)?;
+    let identity = tls::Identity::new()?;
+    let hello =
+        programs.iter().find(|program| program.name == "https").ok_or("there is no server for pages")?;
     for Program { name, path, .. } in &programs {
         let fault = |reason: String| format!("example {name}: {reason}");
-        wants_help(path).map_err(fault)?;
+        let help = wants_help(path).map_err(fault)?;
         let special = SPECIALS.iter().find(|special| special.example == name);
         let upstream = serve_echo().map_err(|error| fault(format!("no server behind it: {error}")))?;
         if let Some(arguments) = clients::arguments(name) {
             clients::run(path, arguments, upstream).map_err(fault)?;
+            if name == "fetch" {
+                tls::check_client(&server_of(&hello.path), path, &identity).map_err(fault)?;
+            }
             println!("example {name}: ok");
             continue;
         }
-        let mut command = [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec();
+        let mut command = server_of(path);
         for argument in special.map_or(&[][..], |special| special.arguments) {
             command.push(argument.replace(UPSTREAM_PLACE, &upstream.to_string()));
         }
@@ -93,6 +109,10 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
         .map_err(fault)?;
         if !has_datagrams && special.is_none_or(|special| special.dialogue.is_none()) {
             unix::check(&command).map_err(fault)?;
+        }
+        if tls::is_spoken(&help) {
+            let dialogue = special.and_then(|special| special.dialogue).unwrap_or((ECHO_LINE, ECHO_LINE));
+            tls::check_server(&command, &identity, dialogue).map_err(fault)?;
         }
         println!("example {name}: ok");
     }
@@ -126,10 +146,19 @@ fn build_examples(root: &Path, release: bool) -> Result<Vec<Program>, String> {
     Ok(programs)
 }
 
-fn wants_help(path: &str) -> Result<(), String> {
+/// What an example says to `--help`.
+fn wants_help(path: &str) -> Result<String, String> {
     let mut server = Server::start(&[path.to_owned(), "--help".to_owned()])?;
     let status = server.wait(STOP_LIMIT)?;
-    if status.success() { Ok(()) } else { Err(format!("--help ends with {status}")) }
+    while let Ok(line) = server.lines.recv_timeout(STOP_LIMIT) {
+        server.seen.push(line);
+    }
+    if status.success() { Ok(server.output()) } else { Err(format!("--help ends with {status}")) }
+}
+
+/// The command that makes a server of an example.
+fn server_of(path: &str) -> Vec<String> {
+    [path, "--listen", ADDRESS_PLACE, "--workers", "2"].map(str::to_owned).to_vec()
 }
 
 /// Starts the command on a free address, lets `talk` use it, and stops it.

@@ -76,11 +76,15 @@ fn converse(stream: &mut (impl Read + Write)) {
     }
     let all: String = requests.iter().map(|request| request.0).collect();
     stream.write_all(all.as_bytes()).expect("it is open");
-    requests.into_iter().for_each(|request| check(stream, request));
+    for request in requests {
+        check(stream, request);
+    }
     for byte in all.bytes() {
         stream.write_all(&[byte]).expect("it is open");
     }
-    requests.into_iter().for_each(|request| check(stream, request));
+    for request in requests {
+        check(stream, request);
+    }
     stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("it is open");
     let answer = read(stream, false);
     assert!(answer.status == "200" && answer.head.contains("\r\nconnection: close\r\n"), "{answer:?}");

@@ -64,6 +64,9 @@ pub(crate) trait Backend {
     /// The bytes of a lease.
     fn received(&self, lease: &Lease) -> &[u8];
 
+    /// The bytes of a lease, to be changed in place. No part of it may have been [shared](Self::share).
+    fn received_mut(&mut self, lease: &mut Lease) -> &mut [u8];
+
     /// Takes note of another lease of bytes that are on loan.
     fn share(&mut self, part: &Lease);
 

@@ -2,17 +2,24 @@
 
 /// A buffer of fixed capacity, filled at the end.
 #[derive(Debug)]
-pub(crate) struct Block(Vec<u8>);
+pub(crate) struct Block {
+    /// What was ever filled, so that memory which is used again need not be cleared first.
+    memory: Vec<u8>,
+    filled: usize,
+}
 
 impl Block {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+        Self { memory: Vec::with_capacity(bytes), filled: 0 }
     }
 
     /// Takes as much of `bytes` as fits and says how much that was. Never reallocates.
     pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
-        let taken = bytes.len().min(self.0.capacity() - self.0.len());
-        self.0.extend_from_slice(&bytes[..taken]);
+        let taken = bytes.len().min(self.room());
+        let (over, behind) = bytes[..taken].split_at(taken.min(self.memory.len() - self.filled));
+        self.memory[self.filled..][..over.len()].copy_from_slice(over);
+        self.memory.extend_from_slice(behind);
+        self.filled += taken;
         taken
     }
 
@@ -23,30 +30,33 @@ impl Block {
         room: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        let filled = self.0.len();
         assert!(room <= self.room(), "a block never grows");
-        self.0.resize(filled + room, 0);
-        let result = fill(&mut self.0[filled..]);
-        self.0.truncate(filled + result.as_ref().map_or(0, |bytes| *bytes));
-        result
+        let end = self.filled + room;
+        if self.memory.len() < end {
+            self.memory.resize(end, 0);
+        }
+        let bytes = fill(&mut self.memory[self.filled..end])?;
+        assert!(bytes <= room, "no more is filled than there is room for");
+        self.filled += bytes;
+        Ok(bytes)
     }
 
     /// How many more bytes fit.
     pub(crate) fn room(&self) -> usize {
-        self.0.capacity() - self.0.len()
+        self.memory.capacity() - self.filled
     }
 
     /// Forgets the contents and keeps the memory.
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        self.filled = 0;
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.memory[..self.filled]
     }
 
     pub(crate) fn capacity(&self) -> usize {
-        self.0.capacity()
+        self.memory.capacity()
     }
 }
 
@@ -66,5 +76,18 @@ mod tests {
         block.clear();
         assert!(block.bytes().is_empty());
         assert_eq!(block.capacity(), capacity);
+    }
+
+    #[test]
+    fn what_was_there_before_is_written_over() {
+        let mut block = Block::with_capacity(8);
+        block.fill(b"12345");
+        block.clear();
+        assert_eq!(block.fill(b"ab"), 2);
+        assert_eq!(block.fill_with(2, |room| Ok::<_, ()>(room.len() - 1)), Ok(1));
+        assert_eq!(block.bytes(), b"ab3");
+        assert_eq!(block.fill_with(4, |_| Err(())), Err(()));
+        assert_eq!(block.fill(b"cdef"), 4);
+        assert_eq!(block.bytes(), b"ab3cdef");
     }
 }

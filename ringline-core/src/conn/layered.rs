@@ -4,7 +4,7 @@
 //! here and presented again in front of what comes next. A layer is somebody else's code: a panic of it
 //! stops here, and what it claims to have done is believed only within the bounds of what it was given.
 
-use super::TimerKey;
+use super::{Inbox, TimerKey};
 use crate::buf::drop_carefully;
 use crate::layer::{BACKLOG_BYTES, Layer, LayerError, SEALED_CHUNK_BYTES};
 use crate::net::OptionRefused;
@@ -14,8 +14,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Memory of the worker that all its layers use in turn.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Wire bytes as they arrived, to be changed in place.
-    wire: Vec<u8>,
     /// What the layer answers.
     pub(crate) answers: Vec<u8>,
     /// Where plain bytes go of which the handler is expected to leave nothing.
@@ -44,6 +42,9 @@ pub(crate) struct Layered {
     pub(crate) is_capped: bool,
     /// What the handler has left unread is for the layer, which came later.
     pub(crate) takes_inbox: bool,
+    /// What has arrived for the handshake and waits for its turn, and whether it is among those that do.
+    pub(crate) late: Vec<u8>,
+    pub(crate) is_postponed: bool,
     /// What the handler is told once the connection is open.
     pub(crate) belated: Vec<Belated>,
 }
@@ -60,6 +61,8 @@ impl Layered {
             is_counted: false,
             is_capped: false,
             takes_inbox: false,
+            late: Vec::new(),
+            is_postponed: false,
             belated: Vec::new(),
         }
     }
@@ -70,25 +73,37 @@ impl Layered {
         self.look()
     }
 
-    /// Has the layer take bytes that arrived. Appends to `plain` and to the answers in `scratch`.
+    /// Puts aside what has arrived for the handshake, behind what the handler left before there was a layer.
+    /// True if there was any of that.
+    pub(crate) fn put_aside(&mut self, bytes: &[u8], inbox: &mut Inbox) -> bool {
+        let takes_inbox = std::mem::take(&mut self.takes_inbox);
+        if takes_inbox {
+            self.late.extend_from_slice(inbox.unread());
+            inbox.clear();
+            inbox.set_need(0);
+        }
+        self.late.extend_from_slice(bytes);
+        takes_inbox
+    }
+
+    /// Has the layer take bytes that arrived, where they are, and change them there. Appends to `plain`
+    /// and to `answers`.
     pub(crate) fn read(
         &mut self,
-        arrived: &[u8],
+        arrived: &mut [u8],
         plain: &mut Vec<u8>,
-        scratch: &mut Scratch,
+        answers: &mut Vec<u8>,
     ) -> Result<(), LayerError> {
-        let Scratch { wire, answers, .. } = scratch;
         let before = plain.len();
         let mut tail = std::mem::take(&mut self.tail);
         let is_fresh = tail.is_empty();
         let incoming = if is_fresh {
-            wire.clear();
-            wire
+            arrived
         } else {
+            tail.extend_from_slice(arrived);
             &mut tail
         };
-        incoming.extend_from_slice(arrived);
-        let read = self.guarded(|layer| layer.read(incoming, plain, answers));
+        let read = self.guarded(|layer| layer.read(&mut *incoming, plain, answers));
         if self.has_panicked || plain.len() < before {
             // Nobody knows what was done and what was not.
             plain.resize(before, 0);

@@ -53,7 +53,7 @@ impl<H: EventHandler> Ctx<'_, H> {
     ///
     ///     fn on_start(&mut self, cx: &mut Ctx<'_, Self>) {
     ///         // An address for examples, which this host does not have.
-    ///         if let Err(error) = cx.bind_udp(([192, 0, 2, 1], 0).into(), &UdpOptions::new()) {
+    ///         if let Err(error) = cx.bind_udp(([192, 0, 2, 1], 0).into(), &UdpOptions::default()) {
     ///             cx.fail_start(error);
     ///         }
     ///     }

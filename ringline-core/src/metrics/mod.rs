@@ -192,6 +192,8 @@ macro_rules! metric_table {
                 "Connections closed because their handshake was not finished in time.";
             closed_truncated: Counter = "ringline/closed/truncated",
                 "Connections closed because their peer ended them without saying so to the layer.";
+            handshakes_postponed: Counter = "ringline/handshakes/postponed",
+                "Handshakes that could go on and were left to the next turn, each counted in every turn.";
         }
     };
 }

@@ -1,6 +1,7 @@
 //! From received bytes to the handler: in place where possible, through the inbox where not.
 
 use super::Worker;
+use super::layered::Arrived;
 use crate::backend::Backend;
 use crate::buf::Lease;
 use crate::conn::{CloseReason, Conn, ConnId, Limit, Obstacle, Phase};
@@ -11,7 +12,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived. Nothing unread and nothing in the way: the handler reads the kernel's
     /// buffer itself.
     #[inline]
-    pub(super) fn received(&mut self, id: ConnId, lease: Lease) {
+    pub(super) fn received(&mut self, id: ConnId, mut lease: Lease) {
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(lease.len.into());
         let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
@@ -29,7 +30,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.keep_rest(id, &lease, consumed);
             }
         } else if conn.layered.is_some() {
-            self.read_layered(id, Some(&lease), &[]);
+            if conn.obstacles.has(Obstacle::Securing) {
+                self.postpone_handshake(id, Some(&lease), &[]);
+            } else {
+                self.read_layered(id, Arrived::Leased(&mut lease));
+            }
             return self.backend.release(lease);
         } else {
             let bytes = self.backend.received(&lease);
@@ -107,7 +112,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                     && conn.layered.as_ref().is_some_and(|layered| layered.takes_inbox);
                 let redeliver = std::mem::take(&mut conn.redeliver);
                 if takes_inbox {
-                    self.read_layered(id, None, &[]);
+                    self.postpone_handshake(id, None, &[]);
                 }
                 self.report_sent(id);
                 if redeliver {
@@ -116,6 +121,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.deliver_end(id);
                 self.watch_unread(id, 0);
                 self.tune_if_asked(id);
+            } else if id == ConnId::NOBODY {
+                self.take_handshake_steps();
             }
         }
         self.spare = due;

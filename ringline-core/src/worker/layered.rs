@@ -1,7 +1,7 @@
 //! What arrives on connections with a layer, from the wire to the handler's inbox.
 //!
-//! Bytes are copied from the receive buffer into memory of the worker, where the layer may change them,
-//! and what comes out is appended to the inbox. An inbox that is empty has the worker's memory for as
+//! The layer changes bytes in the receive buffer, which nobody else has a lease of, and what comes out is
+//! appended to the inbox. An inbox that is empty has the worker's memory for as
 //! long as its handler looks at it, so a connection whose handler leaves nothing keeps no memory.
 
 use super::Worker;
@@ -11,40 +11,48 @@ use crate::conn::{Belated, CloseReason, ConnId, Layered, Limit, Obstacle, Phase,
 use crate::handler::EventHandler;
 use crate::layer::{LayerError, LayerFactory};
 
+/// Where the bytes are that a layer is to take.
+pub(super) enum Arrived<'a> {
+    Leased(&'a mut Lease),
+    Copied(&'a mut [u8]),
+    /// They were put aside, or there are none.
+    Late,
+}
+
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived on a connection that is not open: for its layer, or for nobody.
     #[cold]
     pub(super) fn received_early(&mut self, id: ConnId, lease: Lease) {
         if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
-            self.read_layered(id, Some(&lease), &[]);
+            self.postpone_handshake(id, Some(&lease), &[]);
         }
         self.backend.release(lease);
     }
 
-    /// Has a layer take what has arrived, in a lease or copied, and presents what comes of it.
+    /// Has a layer take what has arrived and presents what comes of it.
     #[inline(never)]
-    pub(super) fn read_layered(&mut self, id: ConnId, lease: Option<&Lease>, copied: &[u8]) {
+    pub(super) fn read_layered(&mut self, id: ConnId, arrived: Arrived<'_>) {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
-        let Some(layered) = conn.layered.as_mut().filter(|_| !conn.obstacles.has(Obstacle::Ended)) else {
+        if conn.obstacles.has(Obstacle::Ended) && !matches!(arrived, Arrived::Late) {
             return;
-        };
-        let inbox = &mut self.inboxes[id.row()];
-        let mut arrived = lease.map_or(copied, |lease| self.backend.received(lease));
-        let unread;
-        if std::mem::take(&mut layered.takes_inbox) {
-            // It is what the handler left before there was a layer, and comes first.
-            unread = [inbox.unread(), arrived].concat();
-            inbox.clear();
-            inbox.set_need(0);
-            conn.obstacles.remove(Obstacle::Stuffed);
-            arrived = &unread;
         }
+        let Some(layered) = conn.layered.as_mut() else { return };
+        let inbox = &mut self.inboxes[id.row()];
+        let mut late;
+        let arrived = match arrived {
+            Arrived::Leased(lease) => self.backend.received_mut(lease),
+            Arrived::Copied(bytes) => bytes,
+            Arrived::Late => {
+                late = std::mem::take(&mut layered.late);
+                &mut late
+            }
+        };
         let scratch = &mut self.scratch;
         let mut spare = std::mem::take(&mut scratch.plain);
         inbox.lend(&mut spare);
         scratch.answers.clear();
         let before = inbox.len();
-        let read = layered.read(arrived, inbox.tail(), scratch);
+        let read = layered.read(arrived, inbox.tail(), &mut scratch.answers);
         let (is_ready, is_closed) = (!layered.is_handshaking(), layered.is_read_closed());
         if read.is_err() && conn.write_end == WriteEnd::Layered {
             // A layer that is at its end is given nothing to send by those who see the last of it.
@@ -102,7 +110,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             .get(id)
             .is_some_and(|conn| conn.phase == Phase::Handshaking && !conn.is_handshaking())
         {
-            self.read_layered(id, None, &[]);
+            self.read_layered(id, Arrived::Late);
         }
     }
 
@@ -140,7 +148,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// first; a handshake has nothing to present.
     #[cold]
     pub(super) fn cut_off(&mut self, id: ConnId) {
-        if self.io.conns.get(id).is_some_and(|conn| conn.phase.takes_layer() && conn.is_handshaking()) {
+        let Some(conn) = self.io.conns.get(id) else { return };
+        let is_postponed = conn.layered.as_ref().is_some_and(|layered| layered.is_postponed);
+        if conn.phase.takes_layer() && conn.is_handshaking() && !is_postponed {
             self.layer_broke(id, LayerError::ENDED);
         }
     }

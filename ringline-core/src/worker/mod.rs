@@ -13,6 +13,7 @@ mod deadlines;
 mod deliver;
 mod dispatch;
 mod flush;
+mod handshakes;
 mod jobs;
 mod layered;
 mod lots;
@@ -36,6 +37,7 @@ use crate::job::Jobs;
 use crate::mail::{Letters, Sleeper};
 use crate::metrics::ShardHandle;
 use accept::Acceptor;
+use handshakes::Handshakes;
 use lots::Lots;
 use shutdown::Shutdown;
 use std::io;
@@ -70,6 +72,7 @@ pub(crate) struct Worker<H: EventHandler, B> {
     lots: Lots,
     /// Memory that all layers use in turn.
     scratch: Scratch,
+    handshakes: Handshakes,
     /// Lists that a turn works through, kept for their memory.
     spare: Vec<ConnId>,
     overflows_seen: u64,
@@ -111,6 +114,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             ran_dry: false,
             lots: Lots::new(),
             scratch: Scratch::default(),
+            handshakes: Handshakes::default(),
             spare: Vec::new(),
             overflows_seen: 0,
         })

@@ -5,6 +5,7 @@
 
 use super::Worker;
 use super::flush::OutOfRoom;
+use super::layered::Arrived;
 use crate::backend::Backend;
 use crate::conn::{CloseReason, ConnId, Phase};
 use crate::handler::EventHandler;
@@ -45,14 +46,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(bytes.len() as u64);
         if conn.layered.is_some() {
-            let (takes_layer, bytes) = (conn.phase.takes_layer(), bytes.to_vec());
+            let (takes_layer, mut bytes) = (conn.phase.takes_layer(), bytes.to_vec());
+            let is_postponed = conn.is_handshaking();
             self.backend.release_datagram(lease);
             if !more {
                 self.io.mark(id);
             }
             if takes_layer {
                 self.io.stamps.note(id, received);
-                self.read_layered(id, None, &bytes);
+                if is_postponed {
+                    self.postpone_handshake(id, None, &bytes);
+                } else {
+                    self.read_layered(id, Arrived::Copied(&mut bytes));
+                }
             }
             return;
         }

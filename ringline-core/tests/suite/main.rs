@@ -21,6 +21,7 @@ mod ending;
 mod far;
 mod forwarding;
 mod guards;
+mod handshakes;
 mod jobs;
 mod layers;
 mod limits;

@@ -83,4 +83,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "                set_default(signal, true);\n",
         to: "",
     },
+    Mutant {
+        name: "stranger-held",
+        breaks: "A process that has the number of a child which others have collected is taken for the child.",
+        rules: "P104",
+        file: "child/process.rs",
+        from: "Ok(process) if process.is_child() => Ok(Self::System(process)),",
+        to: "Ok(process) if process.is_child() || true => Ok(Self::System(process)),",
+    },
 ];

@@ -147,4 +147,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "if !addresses.contains(&address) {",
         to: "if true {",
     },
+    Mutant {
+        name: "answers-unbounded",
+        breaks: "Answers wait for the handler without end.",
+        rules: "P94, FAULTS 98",
+        file: "job/jobs.rs",
+        from: "(self.answers.len() >= limit).then_some(limit)",
+        to: "(self.answers.len() == usize::MAX).then_some(limit)",
+    },
 ];

@@ -254,9 +254,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "forward-holds-nobody",
         breaks: "Who forwards is read although the target is high.",
         rules: "P28",
-        file: "ctx/sending.rs",
+        file: "ctx/feeding.rs",
         from: "if source == to {",
         to: "if source == to || source != to {",
+    },
+    Mutant {
+        name: "feeders-never-forgotten",
+        breaks: "An outbox that stays high remembers everybody who ever waited for it.",
+        rules: "FAULTS 97",
+        file: "ctx/feeding.rs",
+        from: "        feeders.retain(|source| self.conns.get(*source).is_some());\n",
+        to: "",
     },
     Mutant {
         name: "feeder-kept-waiting",

@@ -222,7 +222,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "on_data comes although reading is paused.",
         rules: "P18",
         file: "conn/obstacles.rs",
-        from: "Obstacle::Paused as u8 | Obstacle::Held as u8",
+        from: "Obstacle::Paused as u8\n        | Obstacle::Held as u8",
         to: "Obstacle::Held as u8",
     },
     Mutant {

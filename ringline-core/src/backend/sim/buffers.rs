@@ -116,6 +116,19 @@ impl Buffers {
         Ok(&self.all[usize::from(lease.buffer)].memory[lease.offset as usize..end as usize])
     }
 
+    /// The same, to be changed, which nobody else may have a lease of.
+    pub(super) fn bytes_mut(&mut self, lease: &mut Lease) -> Result<&mut [u8], Breach> {
+        let rule = "only bytes that are on loan once are changed";
+        self.find(lease, rule)?;
+        let end = lease.offset + lease.len;
+        let buffer = &mut self.all[usize::from(lease.buffer)];
+        let is_overlapping = |&&(offset, len): &&(u32, u32)| offset < end && lease.offset < offset + len;
+        if buffer.lent.iter().filter(is_overlapping).count() != 1 {
+            return Err(Breach(format!("{rule}: {lease:?}")));
+        }
+        Ok(&mut buffer.memory[lease.offset as usize..end as usize])
+    }
+
     /// How much the next receive can take; `None` if every buffer is out.
     pub(super) fn room(&self) -> Option<u32> {
         self.posted.front().map(|&number| self.size - self.all[usize::from(number)].used)

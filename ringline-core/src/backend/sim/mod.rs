@@ -302,6 +302,13 @@ impl Backend for Sim {
         self.enforce(self.buffers.bytes(lease))
     }
 
+    fn received_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        match self.buffers.bytes_mut(lease) {
+            Ok(bytes) => bytes,
+            Err(Breach(rule)) => self.trace.panic(&rule),
+        }
+    }
+
     fn share(&mut self, part: &Lease) {
         self.trace.note(|| format!("share {part:?}"));
         let verdict = self.buffers.share(part);

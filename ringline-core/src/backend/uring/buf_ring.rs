@@ -164,6 +164,17 @@ impl BufRing {
         }
     }
 
+    /// The kernel has finished writing a lease and does not read it unless a part of it was shared, so
+    /// whoever has the only one may change what it stands for.
+    #[inline]
+    pub(super) fn bytes_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        let start = usize::from(lease.buffer) * self.buffer_bytes as usize + lease.offset as usize;
+        match &mut self.memory {
+            Some(memory) => memory.slice_mut(start, lease.len as usize),
+            None => &mut [],
+        }
+    }
+
     #[inline]
     pub(super) fn release(&mut self, lease: Lease) {
         let Lease { buffer, .. } = lease;

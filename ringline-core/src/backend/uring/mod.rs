@@ -247,6 +247,11 @@ impl Backend for Uring {
         self.buffers.bytes(lease)
     }
 
+    #[inline]
+    fn received_mut(&mut self, lease: &mut Lease) -> &mut [u8] {
+        self.buffers.bytes_mut(lease)
+    }
+
     fn share(&mut self, part: &Lease) {
         self.buffers.share(part);
     }
