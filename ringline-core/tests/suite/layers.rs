@@ -564,7 +564,7 @@ fn a_send_of_many_records_is_over_when_the_last_of_them_is() {
             probe
         },
         |world| {
-            let size = world.handler().kernel.size(60_000, 400_000);
+            let size = world.handler().kernel.size(200_000, 400_000);
             world.act(|probe, _| probe.size = size);
             let (mut far, id) = Far::open(world);
             far.send(b"go");
