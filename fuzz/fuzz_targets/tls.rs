@@ -128,7 +128,10 @@ fuzz_target!(|input: &[u8]| -> Corpus {
             _ => {
                 let mut mark = Vec::new();
                 pair.tested.close(&mut mark);
-                pair.answers += mark.len();
+                assert!(mark.len() < 100);
+                // With debug assertions, rustls panics over what is broken behind a mark of its own; the core
+                // ends the connection for that, too.
+                break;
             }
         }
     }

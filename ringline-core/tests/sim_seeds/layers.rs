@@ -95,8 +95,8 @@ impl Chaos {
     /// How many plain bytes come before a layer that was put on the connection of this peer, whether
     /// that layer speaks first, and whether it came suddenly.
     fn switch(&self, peer: u64) -> Option<(usize, bool, bool)> {
-        let all = self.accounts.values().chain(&self.closed);
-        let account = all.filter(|account| account.peer == Some(peer)).next()?;
+        let mut all = self.accounts.values().chain(&self.closed);
+        let account = all.find(|account| account.peer == Some(peer))?;
         let Layering { behind, is_client, is_sudden, .. } = account.layering;
         Some((account.script.len_of(behind?), is_client, is_sudden))
     }
@@ -159,7 +159,7 @@ impl Lens {
         let mut lens = Self::with(veil(is_client), mischief);
         if mischief == Mischief::Raves {
             lens.is_honest = false;
-            lens.out = (0..1 + dice.below(40)).map(|_| dice.below(256) as u8).collect();
+            lens.out = (0..=dice.below(40)).map(|_| dice.below(256) as u8).collect();
         }
         lens
     }

@@ -3,9 +3,7 @@
 use super::certificates::Folder;
 use super::peer::{Notes, Peer, Sides, provider};
 use ringline_core::testing::{Faults, World};
-use ringline_core::{
-    Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, EventHandler, Limit,
-};
+use ringline_core::{Admit, CloseReason, Config, ConnId, Consumed, Ctx, Deadlines, EventHandler, Limit};
 use ringline_tls::{TlsFault, TlsVersions};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -17,6 +15,7 @@ use std::time::Duration;
 #[derive(Default)]
 struct Echo {
     opened: usize,
+    last: Option<ConnId>,
     closed: Vec<CloseReason>,
 }
 
@@ -34,8 +33,9 @@ impl EventHandler for Echo {
         Admit::Accept(())
     }
 
-    fn on_open(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, (): &mut ()) {
+    fn on_open(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, (): &mut ()) {
         self.opened += 1;
+        self.last = Some(id);
     }
 
     fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
@@ -89,11 +89,11 @@ fn told(folder: &Folder, bytes: &[u8]) -> (CloseReason, Vec<u8>) {
 fn what_is_no_handshake_is_answered_with_an_alert_and_named() {
     let folder = Folder::new();
     let garbage = b"GET / HTTP/1.1\r\nHost: server.test\r\n\r\n".to_vec();
-    let oversized = [&[0x16, 3, 1, 0xFF, 0xFF][..], &[0; 40_000]].concat();
+    let oversized = [&[0x16, 3, 1, 0xFF, 0xFF][..], &vec![0; 40_000]].concat();
     let empty = [0x16, 3, 1, 0, 0].repeat(1_000);
     let early = [&[0x17, 3, 3, 0, 32][..], &[7; 32]].concat();
     let warnings = [0x15, 3, 3, 0, 2, 1, 0].repeat(5);
-    let long = [&[0x16, 3, 1, 0x40, 0, 1, 0xFF, 0xFF, 0xFF][..], &[0; 16_380]].concat();
+    let long = [&[0x16, 3, 1, 0x40, 0, 1, 0xFF, 0xFF, 0xFF][..], &vec![0; 16_380]].concat();
     for (bytes, fault, is_told) in [
         (garbage, TlsFault::NotTls, true),
         (oversized, TlsFault::Oversized, true),
@@ -172,6 +172,37 @@ fn a_few_key_updates_are_answered_and_nothing_is_lost() {
     }
     assert_eq!(got, (0..100).collect::<Vec<u8>>());
     assert!(world.handler().closed().is_empty());
+    world.finish();
+}
+
+#[test]
+fn a_broken_record_behind_our_own_end_harms_one_connection() {
+    let folder = Folder::new();
+    let sides = Sides::new(&folder, TlsVersions::All, None);
+    let mut world = world(&sides);
+    let mut peer = Peer::connect(&mut world, &sides);
+    let mut is_broken = false;
+    let reason = end(&mut world, |world| {
+        if world.handler().opened == 1 && !is_broken {
+            is_broken = true;
+            world.act(|echo, cx| cx.shutdown_write(echo.last.expect("it is open")));
+            peer.out.extend_from_slice(&[0x17, 3, 3, 0, 32]);
+            peer.out.extend_from_slice(&[7; 32]);
+        }
+        peer.pump(world, usize::MAX, usize::MAX);
+    });
+    // With debug assertions, rustls panics over it, and that is where it ends.
+    assert!(matches!(reason, CloseReason::LayerFailed(_)), "{reason:?}");
+    assert!(cfg!(debug_assertions) || TlsFault::of(reason) == Some(TlsFault::Undecipherable));
+    let mut other = Peer::connect(&mut world, &sides);
+    for _ in 0..200 {
+        if !other.layer.is_handshaking() && world.handler().opened == 2 && other.plain.is_empty() {
+            other.send(b"undisturbed");
+        }
+        other.pump(&mut world, usize::MAX, usize::MAX);
+        world.sleep(Duration::from_millis(1));
+    }
+    assert!(other.plain.starts_with(b"undisturbed"));
     world.finish();
 }
 

@@ -5,11 +5,11 @@ use ringline_core::layer::{CHUNK_BYTES, Layer, LayerError};
 use ringline_core::testing::{PeerId, World};
 use ringline_core::{CloseReason, EventHandler};
 use ringline_tls::{TlsConfig, TlsConnector, TlsVersions};
+use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as chosen;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as chosen;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
@@ -66,10 +66,7 @@ impl Sides {
             .expect("a certificate with its key");
         server.max_fragment_size = fragment;
         let client = TlsConnector::builder().roots(folder.file("ca.pem")).versions(versions);
-        Self {
-            server: TlsConfig::from_rustls(Arc::new(server)),
-            client: client.build().expect("good files"),
-        }
+        Self { server: TlsConfig::from_rustls(Arc::new(server)), client: client.build().expect("good files") }
     }
 }
 

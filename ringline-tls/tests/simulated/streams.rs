@@ -112,12 +112,7 @@ impl EventHandler for Streams {
     type Conn = Track;
     type Message = ();
 
-    fn on_accept(
-        &mut self,
-        _: &mut Ctx<'_, Self>,
-        _: ConnId,
-        _: &ringline_core::Peer,
-    ) -> Admit<Track> {
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, _: &ringline_core::Peer) -> Admit<Track> {
         Admit::Accept(Track::default())
     }
 
@@ -205,7 +200,7 @@ fn play(world: &mut World<Streams>, sides: &Sides, manners: Manners, seed: u64, 
             world.end(peer.id);
         }
         if at_most == 0 || world.run_until(|_| true) {
-            world.sleep(Duration::from_millis(u64::from(steps % 4 == 0)));
+            world.sleep(Duration::from_millis(u64::from(steps.is_multiple_of(4))));
         }
         steps += 1;
         assert!(steps < 3_000_000, "seed {seed}: {written} of {up} written, {read} of {down} read");
