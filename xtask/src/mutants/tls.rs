@@ -32,15 +32,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "The length that bytes have on the wire is announced as too short.",
         rules: "P112",
         file: "ringline-tls/src/machine.rs",
-        from: "const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;\n",
-        to: "const RECORD_OVERHEAD: usize = 5 + 8 + 1;\n",
+        from: "const RECORD_OVERHEAD: usize = HEADER_BYTES + 8 + 1 + 16;\n",
+        to: "const RECORD_OVERHEAD: usize = HEADER_BYTES + 8 + 1;\n",
     },
     Mutant {
         name: "tls-rest-dropped",
         breaks: "The beginning of a record is forgotten before its end arrives.",
         rules: "P112",
         file: "ringline-tls/src/machine.rs",
-        from: "            self.tail.extend_from_slice(&incoming[through..]);",
+        from: "            self.tail.extend_from_slice(&rest[through..]);",
         to: "            let _ = through;",
     },
     Mutant {
