@@ -108,6 +108,13 @@ impl Layer for TlsLayer {
         }
     }
 
+    fn is_waiting(&self) -> bool {
+        match &self.side {
+            Side::Server(machine) => machine.is_waiting(),
+            Side::Client(machine) => machine.is_waiting(),
+        }
+    }
+
     fn is_resumed(&self) -> bool {
         self.state().handshake_kind() == Some(HandshakeKind::Resumed)
     }

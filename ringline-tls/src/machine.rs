@@ -123,6 +123,11 @@ impl<S: Side> Machine<S> {
         self.is_read_closed
     }
 
+    /// Whether the beginning of a record, or of a message in several, is here and its end is not.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.tail.is_empty()
+    }
+
     pub(crate) fn state(&self) -> &CommonState {
         &self.side
     }

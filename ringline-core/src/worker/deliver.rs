@@ -76,7 +76,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return };
         // An outbox that is high holds data back, but not the end if there is no data to be shown.
         let is_next = conn.delivers()
-            || conn.phase == Phase::Open
+            || conn.is_for_handler()
                 && !conn.obstacles.has(Obstacle::Paused)
                 && !self.inboxes[id.row()].is_ready();
         if !conn.has_ended() || conn.end_told || !is_next {

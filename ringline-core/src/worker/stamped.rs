@@ -47,7 +47,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.io.shard.bytes_received.add(bytes.len() as u64);
         if conn.layered.is_some() {
             let (takes_layer, mut bytes) = (conn.phase.takes_layer(), bytes.to_vec());
-            let is_postponed = conn.is_handshaking();
+            let is_postponed = !conn.is_for_handler();
             self.backend.release_datagram(lease);
             if !more {
                 self.io.mark(id);

@@ -3,7 +3,7 @@
 use super::far::Far;
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{Kernel, base, ms, pace, wait, wait_closed};
-use ringline_core::layer::LayerError;
+use ringline_core::layer::{Layer, LayerError};
 use ringline_core::testing::{PeerId, Veil, World};
 use ringline_core::{CloseReason, ConfigBuilder, Limit, NotSecured, SecureError};
 
@@ -211,5 +211,62 @@ fn what_is_the_layers_does_not_count_as_unread() {
         far.send(b"goes on");
         assert_eq!(far.receive(world, 7), b"goes on");
         far.leave(world, id);
+    });
+}
+
+/// Many connections, each of which was just put a layer on.
+fn crowd(world: &mut World<Probe>) -> Vec<Far> {
+    let peers: Vec<_> = (0..12).map(|_| world.connect()).collect();
+    pace(world, "all are open", |world| world.handler().opened.len() == peers.len());
+    for peer in &peers {
+        world.write_all(*peer, b"GO\n");
+        assert_eq!(read(world, *peer, 3), b"OK\n");
+    }
+    peers.into_iter().map(|peer| Far::on(peer, Veil::client())).collect()
+}
+
+#[test]
+fn many_that_leave_in_their_handshakes_have_failed_all_alike() {
+    on_plain_kernels(|world| {
+        let fars = crowd(world);
+        for far in &fars {
+            world.write_all(far.peer, &far.out);
+        }
+        fars.iter().for_each(|far| world.end(far.peer));
+        for id in world.handler().opened.clone() {
+            assert_eq!(wait_closed(world, id), CloseReason::LayerFailed(LayerError::ENDED));
+        }
+        assert_eq!(world.handler().secured, []);
+    });
+}
+
+#[test]
+fn many_that_say_all_they_have_to_say_at_once_are_heard() {
+    on_plain_kernels(|world| {
+        let mut fars = crowd(world);
+        for far in &mut fars {
+            world.write_all(far.peer, &std::mem::take(&mut far.out));
+        }
+        for far in &mut fars {
+            pace(world, "the answer", |world| {
+                far.tail.extend(world.read(far.peer, usize::MAX));
+                let through = far.veil.read(&mut far.tail, &mut far.plain, &mut far.out).expect("a veil");
+                far.tail.drain(..through);
+                !far.veil.is_handshaking()
+            });
+            far.send(b"everything");
+            far.veil.close(&mut far.out);
+        }
+        for far in &fars {
+            let written = world.write(far.peer, &far.out);
+            world.write_all(far.peer, &far.out[written..]);
+        }
+        fars.iter().for_each(|far| world.end(far.peer));
+        for id in world.handler().opened.clone() {
+            assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
+        }
+        for far in &mut fars {
+            assert_eq!(far.receive(world, 10), b"everything");
+        }
     });
 }

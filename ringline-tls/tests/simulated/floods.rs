@@ -49,7 +49,11 @@ impl EventHandler for Echo {
 }
 
 fn world(sides: &Sides) -> World<Echo> {
-    let config = Config::builder().deadlines(Deadlines::none()).build().expect("valid");
+    world_with(sides, Deadlines::none())
+}
+
+fn world_with(sides: &Sides, deadlines: Deadlines) -> World<Echo> {
+    let config = Config::builder().deadlines(deadlines).build().expect("valid");
     World::layered(&config, 1, Faults::none(), Arc::new(sides.server.clone()), Echo::default())
 }
 
@@ -127,6 +131,34 @@ fn a_hello_of_one_byte_a_second_is_cut_off_at_the_deadline() {
     let took = world.elapsed() - begin;
     assert!((10..13).contains(&took.as_secs()), "{took:?}");
     world.finish();
+}
+
+#[test]
+fn a_record_of_one_byte_a_second_is_cut_off_and_silence_is_not() {
+    let folder = Folder::new();
+    for versions in [TlsVersions::Tls12, TlsVersions::Tls13] {
+        let sides = Sides::new(&folder, versions, None);
+        let mut world = world_with(&sides, Deadlines::none().read(Duration::from_secs(20)));
+        let mut peer = Peer::connect(&mut world, &sides);
+        peer.until(&mut world, |peer, world| !peer.layer.is_handshaking() && world.handler().opened == 1);
+        peer.send(b"whole");
+        peer.until(&mut world, |peer, _| peer.plain == b"whole");
+        world.sleep(Duration::from_secs(100));
+        assert_eq!(world.handler().closed(), [], "nothing has begun");
+        peer.send(&[7; 200]);
+        let begin = world.elapsed();
+        for byte in std::mem::take(&mut peer.out) {
+            world.write(peer.id, &[byte]);
+            world.sleep(Duration::from_secs(1));
+            if !world.handler().closed().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(world.handler().closed(), [CloseReason::LimitExceeded(Limit::Read)]);
+        let took = world.elapsed() - begin;
+        assert!((20..24).contains(&took.as_secs()), "{took:?}");
+        world.finish();
+    }
 }
 
 #[test]

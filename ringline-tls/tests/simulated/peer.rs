@@ -13,6 +13,7 @@ use rustls::crypto::ring as chosen;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Deterministic randomness (`SplitMix64`).
 pub(crate) struct Dice(pub(crate) u64);
@@ -97,6 +98,22 @@ impl Peer {
             let len = self.layer.write(chunk, &mut self.out[at..]).expect("both sides agree");
             self.out.truncate(at + len);
         }
+    }
+
+    /// Turns, a millisecond at a time, until something has happened.
+    pub(crate) fn until<H: EventHandler>(
+        &mut self,
+        world: &mut World<H>,
+        done: impl Fn(&Self, &World<H>) -> bool,
+    ) {
+        for _ in 0..10_000 {
+            self.pump(world, usize::MAX, usize::MAX);
+            if done(self, world) {
+                return;
+            }
+            world.sleep(Duration::from_millis(1));
+        }
+        panic!("it never happens");
     }
 
     /// Writes and reads at most so much.

@@ -187,4 +187,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "            layered.belated.push(belated);",
         to: "            drop(belated);",
     },
+    Mutant {
+        name: "end-overtakes-the-handshake",
+        breaks: "The end of the stream is told before the layer has seen what came before it.",
+        rules: "P111, P113",
+        file: "worker/deliver.rs",
+        from: "            || conn.is_for_handler()\n",
+        to: "            || conn.phase == Phase::Open\n",
+    },
 ];

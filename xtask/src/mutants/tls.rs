@@ -51,4 +51,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "        self.has_failed = true;\n",
         to: "",
     },
+    Mutant {
+        name: "tls-record-without-deadline",
+        breaks: "A record may arrive byte by byte for ever.",
+        rules: "P115",
+        file: "ringline-tls/src/machine.rs",
+        from: "        !self.tail.is_empty()\n",
+        to: "        false\n",
+    },
 ];
