@@ -75,12 +75,16 @@ fn an_end_behind_a_greeting_waits_for_its_turn() {
             }
             let is_end = |event: &&Event| matches!(event, Event::Close(_, reason) if *reason == ENDED);
             pace(world, "all are told so", |world| {
-                fars.iter_mut().for_each(|far| far.pump(world));
+                for far in &mut fars {
+                    far.pump(world);
+                }
                 world.handler().log.iter().filter(is_end).count() == CROWD
             });
             // The server has said hello to each before it noticed.
             pace(world, "all answers arrive", |world| {
-                fars.iter_mut().for_each(|far| far.pump(world));
+                for far in &mut fars {
+                    far.pump(world);
+                }
                 fars.iter().all(|far| !far.veil.is_handshaking())
             });
         },
@@ -98,7 +102,9 @@ fn what_comes_along_with_the_end_of_a_handshake_is_presented_whole_and_in_order(
             far.until(world, "it may speak", |far, _| !far.veil.is_handshaking());
             // Its last word has not gone out yet, and everybody else's goes first.
             far.send(&pattern(3, BYTES));
-            fars.iter_mut().for_each(|far| far.pump(world));
+            for far in &mut fars {
+                far.pump(world);
+            }
             assert_same(&far.receive(world, BYTES), &pattern(3, BYTES));
             let said = |event: &Event| if let Event::Data(id, _) = event { Some(*id) } else { None };
             let id = world.handler().log.iter().find_map(said).expect("it has said something");

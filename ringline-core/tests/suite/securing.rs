@@ -235,7 +235,9 @@ fn many_that_leave_in_their_handshakes_have_failed_all_alike() {
         for far in &fars {
             world.write_all(far.peer, &far.out);
         }
-        fars.iter().for_each(|far| world.end(far.peer));
+        for far in &fars {
+            world.end(far.peer);
+        }
         for id in world.handler().opened.clone() {
             assert_eq!(wait_closed(world, id), CloseReason::LayerFailed(LayerError::ENDED));
         }
@@ -264,7 +266,9 @@ fn many_that_say_all_they_have_to_say_at_once_are_heard() {
             let written = world.write(far.peer, &far.out);
             world.write_all(far.peer, &far.out[written..]);
         }
-        fars.iter().for_each(|far| world.end(far.peer));
+        for far in &fars {
+            world.end(far.peer);
+        }
         for id in world.handler().opened.clone() {
             assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
         }

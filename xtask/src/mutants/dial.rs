@@ -88,7 +88,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A connection that was not made is counted out though it was not counted in.",
         rules: "-",
         file: "worker/complete.rs",
-        from: "        if conn.was_open {",
+        from: "        if conn.was_counted {",
         to: "        if true {",
     },
     Mutant {

@@ -8,7 +8,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A guard at or above the threshold is copied.",
         rules: "KERNEL 35",
         file: "ctx/sending.rs",
-        from: "if len < self.zero_copy_threshold {",
+        from: "if len < self.zero_copy_threshold || self.is_layered(id) {",
         to: "if len < usize::MAX {",
     },
     Mutant {
@@ -287,8 +287,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A connection keeps more received bytes than it may.",
         rules: "FAULTS 98",
         file: "ctx/sending.rs",
-        from: "if conn.outbox.held() + data.len() > hold_limit {",
-        to: "if false {",
+        from: "if conn.outbox.held() + data.len() > hold_limit || !conn.takes_plain_sends() {",
+        to: "if !conn.takes_plain_sends() {",
     },
     Mutant {
         name: "full-outbox-forgotten",

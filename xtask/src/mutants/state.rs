@@ -294,8 +294,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "Bytes that were consumed are presented again when the inbox grows.",
         rules: "P14",
         file: "conn/inbox.rs",
-        from: "            self.bytes.drain(..self.consumed);\n",
-        to: "",
+        from: "self.consumed > 0 {\n            self.bytes.drain(..self.consumed);\n",
+        to: "self.consumed > 0 {\n",
     },
     Mutant {
         name: "large-inbox-kept",
@@ -326,7 +326,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A connection queues more than its outbox may hold.",
         rules: "P29, FAULTS 98",
         file: "ctx/sending.rs",
-        from: "if len > self.limits.full - pending {",
+        from: "if len > self.limits.full.saturating_sub(pending) {",
         to: "if false {",
     },
     Mutant {
@@ -334,7 +334,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A worker queues more than all its outboxes may hold together.",
         rules: "P29, FAULTS 98",
         file: "ctx/sending.rs",
-        from: "if len > self.queued_limit - self.queued {",
+        from: "if len > self.queued_limit.saturating_sub(self.queued) {",
         to: "if false {",
     },
     Mutant {

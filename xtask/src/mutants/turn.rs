@@ -96,7 +96,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "The end of our direction waits behind a staged send until something else happens.",
         rules: "P31, FAULTS 73",
         file: "conn/row.rs",
-        from: "            && self.write_end == WriteEnd::Open\n",
+        from: "            && self.write_end.is_open()\n",
         to: "",
     },
     Mutant {
@@ -191,9 +191,9 @@ pub(super) const MUTANTS: &[Mutant] = &[
         name: "late-lease-kept",
         breaks: "Bytes that arrive for a closing connection keep their buffer.",
         rules: "FAULTS 88",
-        file: "worker/deliver.rs",
-        from: "        if conn.phase != Phase::Open {\n            return self.backend.release(lease);",
-        to: "        if conn.phase != Phase::Open {\n            return drop(lease);",
+        file: "worker/layered.rs",
+        from: "            self.postpone_handshake(id, Some(&lease), &[]);\n        }\n        self.backend.release(lease);",
+        to: "            self.postpone_handshake(id, Some(&lease), &[]);\n        }\n        drop(lease);",
     },
     Mutant {
         name: "lease-kept",

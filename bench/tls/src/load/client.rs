@@ -6,7 +6,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, SupportedProtocolVersion,
+    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+    SupportedProtocolVersion,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -28,7 +29,9 @@ impl Client {
     pub fn connect(to: SocketAddr, config: &Arc<ClientConfig>, registry: &Registry, token: usize) -> Self {
         let mut stream = TcpStream::connect(to).expect("a socket");
         stream.set_nodelay(true).expect("an option");
-        registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE).expect("a watch");
+        registry
+            .register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)
+            .expect("a watch");
         let name = ServerName::try_from("localhost").expect("a name");
         let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a client");
         tls.set_buffer_limit(None);
@@ -52,7 +55,9 @@ impl Client {
         while !self.wire.is_empty() {
             match self.stream.write(&self.wire) {
                 Ok(bytes) => drop(self.wire.drain(..bytes)),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => break,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    break;
+                }
                 Err(_) => return Err(Broken),
             }
         }
@@ -65,7 +70,9 @@ impl Client {
             let arrived = match self.stream.read(wire) {
                 Ok(0) => return Err(Broken),
                 Ok(bytes) => bytes,
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+                    return Ok(());
+                }
                 Err(_) => return Err(Broken),
             };
             let mut rest = &wire[..arrived];

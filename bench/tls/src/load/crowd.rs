@@ -44,14 +44,19 @@ impl Crowd {
     }
 
     /// Looks once what has happened, waits up to `wait` for that, and has `take` look at what was received.
-    pub fn turn(&mut self, wait: Option<Duration>, mut take: impl FnMut(usize, &[u8], &mut Vec<usize>)) -> Vec<usize> {
+    pub fn turn(
+        &mut self,
+        wait: Option<Duration>,
+        mut take: impl FnMut(usize, &[u8], &mut Vec<usize>),
+    ) -> Vec<usize> {
         let Self { poll, events, clients, wire } = self;
         poll.poll(events, wait).expect("epoll");
         let mut due = Vec::new();
         for event in events.iter() {
             let Token(number) = event.token();
             let client = &mut clients[number];
-            let done = client.receive(wire, |bytes| take(number, bytes, &mut due)).and_then(|()| client.flush());
+            let done =
+                client.receive(wire, |bytes| take(number, bytes, &mut due)).and_then(|()| client.flush());
             if let Err(Broken) = done {
                 panic!("connection {number} broke off");
             }

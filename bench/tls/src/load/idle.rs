@@ -27,7 +27,8 @@ pub fn run(arguments: &Arguments) -> String {
     let idle_cpu_ns = process::cpu_ns(pid) - cpu;
     exchange(&mut crowd);
     format!(
-        "\"conns\":{conns},\"open_secs\":{:.2},\"rss_before\":{before},\"rss_after\":{after},\"bytes_per_conn\":{},\"idle_cpu_ns_per_s\":{idle_cpu_ns}",
+        "\"conns\":{conns},\"open_secs\":{:.2},\"rss_before\":{before},\"rss_after\":{after},\
+         \"bytes_per_conn\":{},\"idle_cpu_ns_per_s\":{idle_cpu_ns}",
         opened.as_secs_f64(),
         after.saturating_sub(before) / conns as u64
     )

@@ -38,7 +38,13 @@ pub fn run(arguments: &Arguments) -> String {
     let shared = Arc::new(Shared::default());
     let stormers = std::thread::spawn({
         let shared = Arc::clone(&shared);
-        move || if whole { handshakes(server, &tls, storm, &shared) } else { hellos(server, &tls, storm, &shared) }
+        move || {
+            if whole {
+                handshakes(server, &tls, storm, &shared)
+            } else {
+                hellos(server, &tls, storm, &shared)
+            }
+        }
     });
     go_first();
     std::thread::sleep(warmup);
@@ -69,36 +75,42 @@ pub fn run(arguments: &Arguments) -> String {
     )
 }
 
-/// One ping every `gap`, of a connection after the other; latency counts from when it was due.
+/// One ping every `gap`, of a connection after the other.
 fn ping(crowd: &mut Crowd, gap: Duration, duration: Duration) -> Histogram<u64> {
     let mut latency = Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("a histogram");
-    let mut due_at: Vec<Option<Instant>> = vec![None; crowd.len()];
+    let mut sent_at: Vec<Option<Instant>> = vec![None; crowd.len()];
     let mut missing = vec![0; crowd.len()];
     let (mut turn, mut next) = (0, Instant::now());
     let end = next + duration;
-    while next < end || (due_at.iter().any(Option::is_some) && Instant::now() < end + Duration::from_secs(20)) {
+    while next < end
+        || (sent_at.iter().any(Option::is_some) && Instant::now() < end + Duration::from_secs(20))
+    {
         let now = Instant::now();
         if next <= now && next < end {
             // One that has not been answered yet is what the figure is about: it is waited for.
-            if due_at[turn].is_none() {
-                due_at[turn] = Some(next);
+            if sent_at[turn].is_none() {
+                sent_at[turn] = Some(Instant::now());
                 missing[turn] = PING.len();
                 crowd.send(turn, &PING);
             }
             turn = (turn + 1) % crowd.len();
             next += gap;
         }
-        let wait = if next < end { next.saturating_duration_since(Instant::now()) } else { Duration::from_millis(1) };
+        let wait = if next < end {
+            next.saturating_duration_since(Instant::now())
+        } else {
+            Duration::from_millis(1)
+        };
         crowd.turn(Some(wait), |number, bytes, _| {
             missing[number] -= bytes.len();
             if missing[number] == 0
-                && let Some(due) = due_at[number].take()
+                && let Some(sent) = sent_at[number].take()
             {
-                latency.saturating_record(due.elapsed().as_nanos() as u64);
+                latency.saturating_record(sent.elapsed().as_nanos() as u64);
             }
         });
     }
-    assert!(due_at.iter().all(Option::is_none), "some pings were not answered");
+    assert!(sent_at.iter().all(Option::is_none), "some pings were not answered");
     latency
 }
 
@@ -137,7 +149,9 @@ fn hellos(to: SocketAddr, tls: &Arc<ClientConfig>, storm: usize, shared: &Shared
     let begin = |registry: &Registry, number| {
         let mut stream = TcpStream::connect(to).expect("a socket");
         reset(&stream);
-        registry.register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE).expect("a watch");
+        registry
+            .register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)
+            .expect("a watch");
         (stream, false)
     };
     let mut streams: Vec<_> = (0..storm).map(|number| begin(poll.registry(), number)).collect();
