@@ -5,6 +5,7 @@
 mod artifacts;
 #[cfg(test)]
 mod faults;
+mod inherited;
 mod mutants;
 mod smoke;
 mod tidy;

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::artifacts::{self, Program};
+use crate::inherited;
 
 mod clients;
 mod tls;
@@ -120,7 +121,7 @@ pub(crate) fn examples(root: &Path, release: bool) -> Result<(), String> {
 }
 
 fn build_examples(root: &Path, release: bool) -> Result<Vec<Program>, String> {
-    let mut cargo = Command::new("cargo");
+    let mut cargo = inherited::command("cargo");
     cargo.args([
         "build",
         "--package",
@@ -202,7 +203,7 @@ struct Server {
 impl Server {
     fn start(command: &[String]) -> Result<Self, String> {
         let (program, arguments) = command.split_first().ok_or("no command to run")?;
-        let mut child = Command::new(program)
+        let mut child = inherited::command(program)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

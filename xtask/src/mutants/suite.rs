@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::copy::Copy;
-use crate::artifacts;
+use crate::{artifacts, inherited};
 
 /// The packages that are broken.
 pub(super) const CORE: &str = "ringline-core";
@@ -116,7 +116,7 @@ impl Stage {
 
     /// The path of the test program, or nothing if it does not compile.
     fn build(&self, copy: &Copy) -> Result<Option<String>, String> {
-        let mut cargo = Command::new("cargo");
+        let mut cargo = inherited::command("cargo");
         cargo.args(["test", "--quiet", "--no-run", "--package", self.package, "--message-format=json"]);
         match self.name {
             "lib" => cargo.arg("--lib"),
