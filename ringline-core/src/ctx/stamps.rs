@@ -34,6 +34,9 @@ impl<H: EventHandler> Ctx<'_, H> {
     /// When the kernel received the last of the bytes that have come on this connection. Known for
     /// connections of listeners that ask for it with
     /// [`ListenOptions::timestamps`](crate::net::ListenOptions::timestamps).
+    ///
+    /// A kernel begins to note times when a first socket on the host asks for them, and takes a moment to
+    /// do so: bytes that arrive before have none.
     pub fn received_at(&self, id: ConnId) -> Option<SystemTime> {
         self.io.stamps.get(id).map(|since| SystemTime::UNIX_EPOCH + since)
     }

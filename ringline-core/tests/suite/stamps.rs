@@ -34,6 +34,11 @@ fn every_byte_comes_back_and_has_a_time() {
             }
             world.stamp_accepted();
             let (peer, id) = connect(world);
+            // The kernel begins to note times when it finds the time to.
+            wait(world, "a byte with a time", |world| {
+                exchange(world, peer, b"?", 1);
+                world.act(|probe, _| std::mem::take(&mut probe.count)) == 0
+            });
             let large = world.handler().kernel.size(5_000, 1 << 20);
             for (salt, len) in [1, 100, 4096, large].into_iter().enumerate() {
                 let bytes = pattern(salt as u64, len.min(large));
