@@ -9,6 +9,7 @@
 
 mod accepting;
 mod adopting;
+mod agreeing;
 mod audit;
 mod chains;
 mod children;
