@@ -312,6 +312,29 @@ fn guards_and_runs_of_datagrams_arrive_as_they_were() {
     );
 }
 
+/// More than any buffer of a socket holds.
+const FLOOD: u64 = 3000;
+
+#[test]
+fn what_the_kernel_drops_behind_the_last_one_that_is_received_is_counted() {
+    on_every_kernel(
+        || Desk::new(KEEP).with(UdpOptions::default().receive_buffer_bytes(4096)),
+        |world| {
+            let to = address(world);
+            let peer = world.udp_peer();
+            world.act(|desk, cx| cx.pause_udp(desk.sockets[0]));
+            world.sleep(ms(20));
+            for _ in 0..FLOOD {
+                world.udp_send(peer, to, &[7; 1000]);
+            }
+            world.act(|desk, cx| cx.close_udp(desk.sockets[0]));
+            wait(world, "it has closed", |world| !world.handler().closed.is_empty());
+            let dropped = world.metrics().udp_dropped_by_kernel;
+            assert!(dropped > FLOOD / 10, "{dropped} of {FLOOD} are said to be dropped");
+        },
+    );
+}
+
 #[test]
 fn runs_that_the_kernel_cannot_cut_are_sent_one_by_one() {
     let config = Config::default();
