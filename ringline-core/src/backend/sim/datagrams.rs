@@ -6,7 +6,6 @@
 
 use super::buffers::Buffers;
 use super::faults::Fault;
-use super::network::Arm;
 use super::{Sim, ledger::Breach};
 use crate::buf::{Lease, Outgoing};
 use crate::net::arrival::{self, Facts};
@@ -86,7 +85,7 @@ struct Departure {
 pub(super) struct Datagrams {
     ports: Rc<RefCell<Ports>>,
     departures: Vec<Departure>,
-    buffers: Option<Buffers>,
+    pub(super) buffers: Option<Buffers>,
     /// The sockets of operations that the core has not seen the end of.
     flights: BTreeMap<u64, u32>,
 }
@@ -390,49 +389,6 @@ impl Sim {
         }
     }
 
-    /// What the receive of a connection that tells the time has to report, if anything. The end of the
-    /// stream is a message without bytes.
-    pub(super) fn receive_stamped(&mut self, fd: Fd, arm: Arm) -> Option<(Outcome, bool)> {
-        let (_, link) = self.network.socket(fd)?;
-        if link.to_server.is_empty() {
-            if let Some(errno) = link.take_error() {
-                return Some((Outcome::Failed { errno }, false));
-            }
-            if !link.is_at_end() {
-                return None;
-            }
-        }
-        let Some(buffers) = &mut self.datagrams.buffers else {
-            self.trace.panic("buffers for datagrams are ready before the first receive");
-        };
-        let room = buffers.room().unwrap_or(0) as usize;
-        if room == 0 || self.dice.strikes(Fault::NoBuffers) {
-            self.starved += u64::from(room == 0);
-            return Some((Outcome::Failed { errno: libc::ENOBUFS }, false));
-        }
-        let mut len = link.to_server.len().min(room - arrival::OVERHEAD_BYTES);
-        if len > 0 && self.dice.strikes(Fault::ShortReceive) {
-            len = 1 + self.dice.below(self.dice.faults.short_receive_bytes.min(len as u32)) as usize;
-        }
-        let bytes: Vec<u8> = link.to_server.drain(..len).collect();
-        let facts = Facts {
-            from: (SERVER, 0).into(),
-            full_len: len,
-            destination: None,
-            source: None,
-            interface: 0,
-            tos: None,
-            received: Some(EPOCH + Duration::from_micros(self.clock_us)),
-            segment_bytes: 0,
-            drops: None,
-        };
-        let mut message = VecDeque::from(arrival::encode(&facts, &bytes, room));
-        let message_len = message.len() as u32;
-        let lease = buffers.fill(&mut message, message_len, false);
-        let more = len > 0 && !arm.is_doomed && !self.dice.strikes(Fault::ArmEnds);
-        Some((Outcome::Datagram(lease), more))
-    }
-
     /// Goes on with the receive of a socket; false if there is nothing to report.
     fn receive_datagram(&mut self, number: u32) -> bool {
         let mut ports = self.datagrams.ports.borrow_mut();
@@ -497,6 +453,6 @@ fn facts_of(port: &Port, arrived: &Arrived) -> Facts {
 }
 
 /// The address that a socket has which is bound to all of them.
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// When the simulation begins, since the beginning of 1970.
-const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const EPOCH: Duration = Duration::from_secs(1_800_000_000);

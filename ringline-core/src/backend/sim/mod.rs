@@ -23,6 +23,7 @@ mod posts;
 mod random;
 mod receive;
 mod send;
+mod stamped;
 mod trace;
 mod watch;
 
