@@ -6,6 +6,8 @@ mod scarce;
 mod sending;
 #[path = "common/tracked.rs"]
 mod tracked;
+#[path = "regressions/unheard.rs"]
+mod unheard;
 
 use ringline_core::testing::{Fault, Faults, PeerId, World};
 use ringline_core::{

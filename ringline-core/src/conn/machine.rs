@@ -80,8 +80,10 @@ pub(crate) fn advance(
         }
         Kind::CancelRecv => {
             conn.ops.cancel_recv = false;
+            conn.settle_doubt();
             Event::Nothing
         }
+        Kind::Peek => peeked(conn, &outcome),
         Kind::CancelSend => {
             conn.ops.cancel_send = false;
             // One that found nothing has not ended the send, which may be in flight all the same.
@@ -109,24 +111,39 @@ fn connected(conn: &mut Conn, outcome: &Outcome) -> Event {
 
 #[inline]
 fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
-    conn.ops.recv = more;
+    conn.ops.recv = more && matches!(outcome, Outcome::Received(_));
+    conn.settle_doubt();
     match outcome {
         Outcome::Received(lease) => Event::Received(lease),
         Outcome::EndOfStream => {
-            conn.ops.recv = false;
             conn.obstacles.add(Obstacle::Ended);
             Event::Ended
         }
-        Outcome::Failed { errno } => {
-            // Whatever the kernel says about more to come, an error ends the receive.
-            conn.ops.recv = false;
-            match errno {
-                libc::ECANCELED | libc::EINTR | libc::EAGAIN => Event::Nothing,
-                libc::ENOBUFS => Event::OutOfBuffers,
-                errno => Event::Broken(CloseReason::from_errno(errno)),
-            }
-        }
+        // Whatever the kernel says about more to come, an error ends the receive.
+        Outcome::Failed { errno } => match errno {
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => Event::Nothing,
+            libc::ENOBUFS => Event::OutOfBuffers,
+            errno => Event::Broken(CloseReason::from_errno(errno)),
+        },
         outcome => unreachable!("a receive does not complete with {outcome:?}"),
+    }
+}
+
+/// Whether the peer is still there, asked beside the receive. An error is told once, so this is it. An end is
+/// told as often as one asks: the receive is armed anew and tells it behind all bytes.
+#[cold]
+fn peeked(conn: &mut Conn, outcome: &Outcome) -> Event {
+    conn.ops.peek = false;
+    match outcome {
+        Outcome::Done | Outcome::Failed { errno: libc::ECANCELED | libc::EINTR } => Event::Nothing,
+        Outcome::Failed { errno } => Event::Broken(CloseReason::from_errno(*errno)),
+        Outcome::EndOfStream => {
+            if conn.ops.recv && !conn.has_ended() {
+                conn.obstacles.add(Obstacle::Doubted);
+            }
+            Event::Nothing
+        }
+        outcome => unreachable!("a look does not complete with {outcome:?}"),
     }
 }
 

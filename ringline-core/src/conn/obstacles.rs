@@ -3,7 +3,7 @@
 
 /// One reason not to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub(crate) enum Obstacle {
     /// The handler paused reading.
     Paused = 1 << 0,
@@ -21,37 +21,39 @@ pub(crate) enum Obstacle {
     Layered = 1 << 6,
     /// The layer is not ready, and nothing is for the handler before it is.
     Securing = 1 << 7,
+    /// The receive that is armed has missed the end of the peer's direction, and is armed anew to see it.
+    Doubted = 1 << 8,
 }
 
 /// The reasons not to read a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Obstacles(u8);
+pub(crate) struct Obstacles(u16);
 
 impl Obstacles {
     /// What keeps bytes that have arrived from the handler.
-    const DELIVERY: u8 = Obstacle::Paused as u8
-        | Obstacle::Held as u8
-        | Obstacle::Starved as u8
-        | Obstacle::Feeding as u8
-        | Obstacle::Securing as u8;
+    const DELIVERY: u16 = Obstacle::Paused as u16
+        | Obstacle::Held as u16
+        | Obstacle::Starved as u16
+        | Obstacle::Feeding as u16
+        | Obstacle::Securing as u16;
 
     /// What keeps the handler from seeing bytes where the backend has them.
-    const PRESENTING: u8 = Self::DELIVERY | Obstacle::Layered as u8;
+    const PRESENTING: u16 = Self::DELIVERY | Obstacle::Layered as u16;
 
     /// What keeps nobody from receiving.
-    const HARMLESS: u8 = Obstacle::Layered as u8 | Obstacle::Securing as u8;
+    const HARMLESS: u16 = Obstacle::Layered as u16 | Obstacle::Securing as u16;
 
     /// Puts an obstacle in the way. True if that is news.
     pub(crate) fn add(&mut self, obstacle: Obstacle) -> bool {
         let is_news = !self.has(obstacle);
-        self.0 |= obstacle as u8;
+        self.0 |= obstacle as u16;
         is_news
     }
 
     /// Takes an obstacle away. True if it was there.
     pub(crate) fn remove(&mut self, obstacle: Obstacle) -> bool {
         let was_there = self.has(obstacle);
-        self.0 &= !(obstacle as u8);
+        self.0 &= !(obstacle as u16);
         was_there
     }
 
@@ -66,7 +68,7 @@ impl Obstacles {
 
     #[inline]
     pub(crate) fn has(self, obstacle: Obstacle) -> bool {
-        self.0 & obstacle as u8 != 0
+        self.0 & obstacle as u16 != 0
     }
 
     /// Whether nothing is in the way of receiving.
@@ -101,6 +103,7 @@ mod tests {
             (Obstacle::Feeding, false),
             (Obstacle::Stuffed, true),
             (Obstacle::Ended, true),
+            (Obstacle::Doubted, true),
         ];
         for (obstacle, delivers) in all {
             let mut obstacles = Obstacles::default();

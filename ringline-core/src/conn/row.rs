@@ -49,6 +49,7 @@ pub(crate) struct Ops {
     pub(crate) reset: bool,
     pub(crate) close: bool,
     pub(crate) set_option: bool,
+    pub(crate) peek: bool,
 }
 
 /// A connection.
@@ -244,6 +245,20 @@ impl Conn {
         self.obstacles.has(Obstacle::Ended)
     }
 
+    /// A receive that was doubted has come home.
+    pub(crate) fn settle_doubt(&mut self) {
+        if !self.ops.recv && !self.ops.cancel_recv {
+            self.obstacles.remove(Obstacle::Doubted);
+        }
+    }
+
+    /// Whether only asking can tell that the peer is gone, because no send is going to. A Unix socket whose
+    /// peer has only ended its direction takes sends.
+    pub(crate) fn is_in_the_dark(&self) -> bool {
+        let asks = self.outbox.is_idle() || self.family == Family::Unix;
+        asks && self.phase == Phase::Open && self.ops.recv && !self.ops.peek && !self.has_ended()
+    }
+
     /// Whether a receive should be armed.
     pub(crate) fn wants_recv(&self) -> bool {
         if self.has_ended() {
@@ -306,6 +321,7 @@ impl Conn {
             && !ops.reset
             && !ops.close
             && !ops.set_option
+            && !ops.peek
             && self.write_end != WriteEnd::InFlight
             && !self.outbox.is_flying()
     }

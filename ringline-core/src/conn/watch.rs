@@ -22,6 +22,8 @@ pub(crate) struct Watch {
     armed_ms: u64,
     /// No byte has arrived yet.
     is_silent: bool,
+    /// Nor since the receive was armed.
+    is_fresh: bool,
     /// The next send that comes home tells whether the kernel takes anything; one in flight is called
     /// back for it.
     asks: bool,
@@ -35,6 +37,7 @@ impl Watch {
             timer: None,
             armed_ms: NEVER,
             is_silent: true,
+            is_fresh: false,
             asks: false,
         };
         watch.set(deadlines);
@@ -74,7 +77,7 @@ impl Watch {
     /// Whether the arrival of bytes changes anything.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
-        self.is_silent || self.has(Deadline::Idle)
+        self.is_silent | self.is_fresh || self.has(Deadline::Idle)
     }
 
     /// Whether a send that has come home whole changes anything.
@@ -87,6 +90,16 @@ impl Watch {
     pub(crate) fn heard(&mut self) {
         self.is_silent = false;
         self.stop(Deadline::FirstByte);
+    }
+
+    /// A receive was armed.
+    pub(crate) fn listen(&mut self) {
+        self.is_fresh = true;
+    }
+
+    /// Whether these bytes are the first since then.
+    pub(crate) fn take_fresh(&mut self) -> bool {
+        std::mem::take(&mut self.is_fresh)
     }
 
     pub(crate) fn is_silent(&self) -> bool {

@@ -53,7 +53,15 @@ impl Io {
     pub(crate) fn watch_received(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.get_mut(id) {
             conn.watch.heard();
+            self.doubt(id);
             self.restart(id, Deadline::Idle);
+        }
+    }
+
+    /// Bytes have arrived. Behind the first that an armed receive brings, the peer is asked for.
+    pub(crate) fn doubt(&mut self, id: ConnId) {
+        if self.conns.get_mut(id).is_some_and(|conn| conn.watch.take_fresh()) {
+            self.unproven.push(id);
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) struct Io {
     pub(crate) dirty: Vec<ConnId>,
     /// Connections to look after once this turn's completions are through.
     pub(crate) due: Vec<ConnId>,
+    /// Connections whose peer may be gone without a word from the receive.
+    pub(crate) unproven: Vec<ConnId>,
     /// The handler wants to hear of completed sends promptly.
     pub(crate) observes_sends: bool,
     pub(crate) limits: Limits,
@@ -89,6 +91,7 @@ impl Io {
             shard,
             dirty: Vec::new(),
             due: Vec::new(),
+            unproven: Vec::new(),
             observes_sends: true,
             limits: config.outbox_limits(),
             holds_reads: config.holds_reads(),

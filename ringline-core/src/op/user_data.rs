@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     CancelChild = 22,
     /// Row of the connection table: a receive that tells the time.
     RecvStamped = 23,
+    /// Row of the connection table.
+    Peek = 24,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             21 => Self::Child,
             22 => Self::CancelChild,
             23 => Self::RecvStamped,
+            24 => Self::Peek,
             _ => return None,
         })
     }
@@ -134,7 +137,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl Kind {
-        const ALL: [Self; 23] = [
+        const ALL: [Self; 24] = [
             Self::Accept,
             Self::Recv,
             Self::Send,
@@ -158,6 +161,7 @@ mod tests {
             Self::Child,
             Self::CancelChild,
             Self::RecvStamped,
+            Self::Peek,
         ];
     }
 

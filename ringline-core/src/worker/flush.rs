@@ -22,6 +22,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn flush(&mut self) {
         self.flush_accepts();
+        if !self.io.unproven.is_empty() {
+            self.flush_proofs();
+        }
         if self.io.dirty.is_empty() {
             return;
         }
@@ -191,6 +194,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.submit(Kind::Recv, id, op)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.ops.recv = true;
+            conn.watch.listen();
         }
         Ok(())
     }

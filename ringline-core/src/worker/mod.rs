@@ -18,6 +18,7 @@ mod jobs;
 mod layered;
 mod lots;
 mod mail;
+mod proof;
 mod race;
 mod shared;
 mod shutdown;

@@ -24,6 +24,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.submit(Kind::RecvStamped, id, Op::RecvDatagrams { fd })?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.ops.recv = true;
+            conn.watch.listen();
         }
         Ok(())
     }
@@ -43,6 +44,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             return self.complete_conn(plain, Outcome::EndOfStream, more);
         }
         conn.ops.recv = more;
+        conn.settle_doubt();
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(bytes.len() as u64);
         if conn.layered.is_some() {

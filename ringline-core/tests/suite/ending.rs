@@ -83,6 +83,26 @@ fn a_reset_ends_the_connection_and_no_other() {
     );
 }
 
+/// The kernel has both before the worker looks.
+#[test]
+fn a_reset_right_behind_bytes_is_noticed() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            for round in 0..20 {
+                let (peer, id) = connect(world);
+                world.sleep(ms(2));
+                world.write_all(peer, &pattern(round, 100));
+                world.reset(peer);
+                let reason = wait_closed(world, id);
+                // As above.
+                let has_ended = world.handler().kernel == Kernel::Unix;
+                assert!(reason == CloseReason::PeerReset || has_ended, "round {round}: {reason:?}");
+            }
+        },
+    );
+}
+
 #[test]
 fn a_reset_with_much_still_queued_fails_the_sends() {
     const LARGE: Hooks = Hooks {

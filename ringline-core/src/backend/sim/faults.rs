@@ -34,6 +34,9 @@ pub enum Fault {
     ReceiveCancelled,
     /// A receive that ends with `ECANCELED` claims to live on.
     CancelledWithMore,
+    /// A receive forgets a reset, or the end of a Unix socket, that is there together with the first bytes
+    /// it brings.
+    EndForgotten,
     /// The network loses a connection: both sides see a reset. Drawn once per turn. Breaks the
     /// connection.
     ConnectionReset,
@@ -120,6 +123,7 @@ impl Fault {
         Self::ArmEnds,
         Self::ReceiveCancelled,
         Self::CancelledWithMore,
+        Self::EndForgotten,
         Self::ConnectionReset,
         Self::ResetDiscards,
         Self::QueueFull,

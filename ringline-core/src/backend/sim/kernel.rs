@@ -173,6 +173,7 @@ impl Sim {
             },
             Op::Connect { dial, .. } => self.begin_connect(user_data, &dial.addr),
             Op::Recv { fd } => self.begin_receive(user_data, fd),
+            Op::Peek { fd } => self.peek(user_data, fd),
             Op::SendNow { fd, span } => {
                 if stage.bytes(span) != staged {
                     self.trace.panic(&format!("{STAGED_ALONE}: {:?}", tag_of(user_data)));

@@ -17,6 +17,7 @@ pub(super) enum Role {
     Accept,
     Connect,
     Recv,
+    Peek,
     SendNow,
     Send,
     Reset,
@@ -134,6 +135,7 @@ impl Ledger {
                 (Role::Connect, Some(*fd))
             }
             Op::Recv { fd } => (Role::Recv, Some(*fd)),
+            Op::Peek { fd } => (Role::Peek, Some(*fd)),
             Op::SendNow { fd, .. } => (Role::SendNow, Some(*fd)),
             Op::Send { fd, .. } => (Role::Send, Some(*fd)),
             Op::ShutdownWrite { fd } => (Role::Shutdown, Some(*fd)),
@@ -237,7 +239,7 @@ impl Ledger {
                 refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
             Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
-            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } => self.connection(*fd, tag).map(|_| ()),
+            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } | Op::Peek { fd } => self.connection(*fd, tag).map(|_| ()),
             Op::Close { fd } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.under_way > 0, "no close before everything else has completed", tag)?;

@@ -22,6 +22,10 @@ pub(super) struct Arm {
     pub(super) user_data: UserData,
     /// A cancel has missed it, so that it ends with what it reports next.
     pub(super) is_doomed: bool,
+    /// It has not brought anything yet.
+    pub(super) is_fresh: bool,
+    /// An end or an error that was there with its first bytes is forgotten.
+    pub(super) is_deaf: bool,
 }
 
 /// The server's end of a connection.

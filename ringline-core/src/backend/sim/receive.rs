@@ -13,8 +13,30 @@ impl Sim {
     /// Arms a receive.
     pub(super) fn begin_receive(&mut self, user_data: UserData, fd: Fd) {
         let (socket, _) = self.network.socket(fd).expect("the ledger says that it is open");
-        socket.receive = Some(Arm { user_data, is_doomed: false });
+        socket.receive = Some(Arm { user_data, is_doomed: false, is_fresh: true, is_deaf: false });
         self.network.touch(fd);
+    }
+
+    /// Looks whether the peer is still there, and takes the error if it is not.
+    pub(super) fn peek(&mut self, user_data: UserData, fd: Fd) {
+        let (_, link) = self.network.socket(fd).expect("the ledger says that it is open");
+        let outcome = match link.to_server.is_empty().then(|| link.take_error()).flatten() {
+            Some(errno) => Outcome::Failed { errno },
+            None if link.to_server.is_empty() && link.is_at_end() => Outcome::EndOfStream,
+            None => Outcome::Done,
+        };
+        self.post(user_data, outcome, false);
+    }
+
+    /// A receive brings bytes; with its first, it may overlook what comes with them.
+    fn overlook(&mut self, fd: Fd) {
+        let Some((socket, link)) = self.network.socket(fd) else { return };
+        if let Some(arm) = &mut socket.receive
+            && std::mem::take(&mut arm.is_fresh)
+            && link.ends_unheard()
+        {
+            arm.is_deaf = self.dice.strikes(Fault::EndForgotten);
+        }
     }
 
     /// Goes on with the receive that is armed on a socket, if there is one.
@@ -23,6 +45,7 @@ impl Sim {
             let Some((socket, _)) = self.network.socket(fd) else { return };
             let Some(arm) = socket.receive else { return };
             let Some((outcome, more)) = self.receive_once(fd, arm) else { return };
+            self.overlook(fd);
             if !self.post(arm.user_data, outcome, more)
                 && let Some((socket, _)) = self.network.socket(fd)
             {
@@ -34,6 +57,9 @@ impl Sim {
 
     /// What an armed receive has to report, if anything.
     fn receive_once(&mut self, fd: Fd, arm: Arm) -> Option<(Outcome, bool)> {
+        if arm.is_deaf {
+            return None;
+        }
         let failed = |errno, more| Some((Outcome::Failed { errno }, more));
         if self.dice.strikes(Fault::ReceiveCancelled) {
             return failed(libc::ECANCELED, self.dice.strikes(Fault::CancelledWithMore));

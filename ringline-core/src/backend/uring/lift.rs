@@ -27,6 +27,11 @@ impl Uring {
         }
         let outcome = match tag.kind {
             Kind::Recv => self.lift_recv(cqe),
+            Kind::Peek => match cqe.result {
+                0 => Outcome::EndOfStream,
+                result if result == -libc::EAGAIN => Outcome::Done,
+                result => done_or_failed(result),
+            },
             Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
             Kind::Connect => {
                 self.in_flight.drop_target(tag.row, proof?);

@@ -9,8 +9,10 @@ use io_uring::types::{CancelBuilder, DestinationSlot, Fd as RawFd, Fixed};
 use io_uring::{opcode, squeue};
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::sync::atomic::AtomicU8;
 
 const SEND: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+const PEEK: i32 = libc::MSG_PEEK | libc::MSG_DONTWAIT;
 
 impl Uring {
     /// Queues the entry for an operation; there is room for it.
@@ -100,6 +102,10 @@ impl Uring {
                 let (start, len) = self.in_flight.lend_target(row, &dial.addr);
                 opcode::Connect::new(raw(fd), start, len).build().flags(self.descriptors.flags(fd))
             }
+            Op::Peek { fd } => {
+                let entry = opcode::Recv::new(raw(fd), PEEKED.as_ptr(), 1).flags(PEEK).build();
+                entry.flags(self.descriptors.flags(fd))
+            }
             Op::ShutdownWrite { fd } => {
                 let entry = opcode::Shutdown::new(raw(fd), libc::SHUT_WR).build();
                 entry.flags(self.descriptors.flags(fd))
@@ -170,6 +176,9 @@ impl Uring {
 /// What makes a close drop everything: to linger, for no time at all.
 static AT_ONCE: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
+/// Where the kernel puts the bytes that are only looked for. Nobody reads it.
+static PEEKED: AtomicU8 = AtomicU8::new(0);
+
 /// The number alone; the entry's flags say what it counts.
 #[inline]
 pub(super) fn raw(fd: Fd) -> RawFd {
@@ -192,6 +201,7 @@ fn fits(kind: Kind, op: &Op) -> bool {
         Op::Send { .. } | Op::SendNow { .. } => kind == Kind::Send,
         Op::Accept { .. } => kind == Kind::Accept,
         Op::Recv { .. } => kind == Kind::Recv,
+        Op::Peek { .. } => kind == Kind::Peek,
         Op::Connect { .. } => kind == Kind::Connect,
         Op::ShutdownWrite { .. } => kind == Kind::Shutdown,
         Op::Reset { .. } => kind == Kind::Reset,

@@ -13,6 +13,8 @@ mod lift;
 mod lower;
 #[cfg(test)]
 mod option_tests;
+#[cfg(test)]
+mod peek_tests;
 mod parcels;
 mod probe;
 mod ring;

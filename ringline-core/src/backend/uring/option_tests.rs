@@ -12,20 +12,20 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-struct Rig {
-    uring: Uring,
+pub(super) struct Rig {
+    pub(super) uring: Uring,
     stage: Stage,
 }
 
 impl Rig {
-    fn new(is_old: bool) -> Self {
+    pub(super) fn new(is_old: bool) -> Self {
         let config = Config::builder().connections_per_worker(16).build().unwrap();
         let setup = if is_old { Setup::as_on_old_kernels(&config) } else { Setup::new(&config) };
         let uring = Uring::new(&setup, Arc::new(EventFd::new().unwrap())).unwrap();
         Self { uring, stage: Stage::new(4096).unwrap() }
     }
 
-    fn run(&mut self, kind: Kind, op: Op) -> Outcome {
+    pub(super) fn run(&mut self, kind: Kind, op: Op) -> Outcome {
         self.uring.push(UserData::new(kind, 0, 0), op, &self.stage).unwrap();
         loop {
             self.uring.enter(&self.stage, Wait::For(Duration::from_secs(10))).unwrap();
@@ -35,7 +35,7 @@ impl Rig {
         }
     }
 
-    fn accept(&mut self, listener: i32, is_unix: bool) -> (Fd, Option<Box<net::Remote>>) {
+    pub(super) fn accept(&mut self, listener: i32, is_unix: bool) -> (Fd, Option<Box<net::Remote>>) {
         match self.run(Kind::Accept, Op::Accept { listener, is_unix }) {
             Outcome::Accepted { fd, peer } => (fd, peer),
             outcome => panic!("{outcome:?}"),

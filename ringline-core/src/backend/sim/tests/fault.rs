@@ -107,6 +107,22 @@ fn receives_that_end_for_no_reason() {
 }
 
 #[test]
+fn receives_that_forget_a_reset() {
+    let (mut rig, peer, fd) = connected(Fault::EndForgotten);
+    rig.recv(0, fd);
+    rig.sim.write(peer, b"x");
+    rig.sim.reset(peer);
+    let completion = rig.one();
+    assert!(matches!(completion.outcome, Outcome::Received(_)) && completion.more);
+    rig.turn(Wait::Forever);
+    assert!(rig.sim.is_idle(), "it listens, and there is nothing to hear");
+    rig.push(Kind::Peek, 0, Op::Peek { fd });
+    assert_eq!(errno(&rig.one()), libc::ECONNRESET, "but to see");
+    rig.push(Kind::Peek, 0, Op::Peek { fd });
+    assert!(matches!(rig.one().outcome, Outcome::EndOfStream), "once");
+}
+
+#[test]
 fn receives_cancelled_by_nobody() {
     let (mut rig, _, fd) = connected(Fault::ReceiveCancelled);
     rig.recv(0, fd);

@@ -1,0 +1,112 @@
+//! Ends that the kernel forgets to tell, because they were there when it armed the receive.
+
+use ringline_core::testing::{Fault, Faults, PeerId, World};
+use ringline_core::{Admit, CloseReason, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Answers or does not, and notes how connections end.
+#[derive(Default)]
+struct Ends {
+    answers: bool,
+    opened: Vec<ConnId>,
+    heard: usize,
+    reasons: Vec<CloseReason>,
+}
+
+impl EventHandler for Ends {
+    type Conn = ();
+    type Message = ();
+
+    fn on_accept(&mut self, _: &mut Ctx<'_, Self>, id: ConnId, _: &Peer) -> Admit<()> {
+        self.opened.push(id);
+        Admit::Accept(())
+    }
+
+    fn on_data(&mut self, cx: &mut Ctx<'_, Self>, id: ConnId, (): &mut (), data: &[u8]) -> Consumed {
+        self.heard += data.len();
+        if self.answers {
+            cx.send(id, b"yes").expect("there is room");
+        }
+        Consumed::all(data)
+    }
+
+    fn on_close(&mut self, _: &mut Ctx<'_, Self>, _: ConnId, (): (), reason: CloseReason) {
+        self.reasons.push(reason);
+    }
+}
+
+/// A kernel that always forgets, and a peer that was accepted.
+fn world(is_unix: bool, answers: bool) -> (World<Ends>, PeerId) {
+    let config = Config::builder().build().expect("a valid configuration");
+    let faults = Faults::none().with(Fault::EndForgotten, 1000);
+    let ends = Ends { answers, ..Ends::default() };
+    let mut world = match is_unix {
+        true => World::simulated_unix(&config, 1, faults, ends),
+        false => World::simulated(&config, 1, faults, ends),
+    };
+    let peer = world.connect();
+    assert!(world.run_until(|world| !world.handler().opened.is_empty()));
+    world.sleep(MS);
+    (world, peer)
+}
+
+/// The connection that there is has ended, or will not.
+fn reasons(mut world: World<Ends>, heard: usize) -> Vec<CloseReason> {
+    assert!(world.run_until(|world| world.struck(Fault::EndForgotten) > 0), "the kernel has forgotten it");
+    world.run_until(|world| !world.handler().reasons.is_empty());
+    assert_eq!(world.handler().heard, heard, "every byte came before");
+    world.finish().reasons
+}
+
+#[test]
+fn a_reset_that_comes_with_the_first_bytes_is_noticed() {
+    for is_unix in [false, true] {
+        let (mut world, peer) = world(is_unix, false);
+        world.write_all(peer, b"first");
+        world.reset(peer);
+        assert_eq!(reasons(world, 5), [CloseReason::PeerReset]);
+    }
+}
+
+#[test]
+fn a_reset_is_noticed_when_reading_begins_again() {
+    let (mut world, peer) = world(false, false);
+    world.write_all(peer, b"first");
+    assert!(world.run_until(|world| world.handler().heard == 5));
+    let id = world.handler().opened[0];
+    world.act(|_, cx| cx.pause_reads(id));
+    world.sleep(MS);
+    world.act(|_, cx| cx.resume_reads(id));
+    world.write_all(peer, b"second");
+    world.reset(peer);
+    assert_eq!(reasons(world, 11), [CloseReason::PeerReset]);
+}
+
+#[test]
+fn the_end_of_a_unix_socket_that_comes_with_the_first_bytes_is_noticed() {
+    for answers in [false, true] {
+        let (mut world, peer) = world(true, answers);
+        world.write_all(peer, b"first");
+        world.end(peer);
+        assert_eq!(reasons(world, 5), [CloseReason::PeerClosed { unread: 0 }], "answers: {answers}");
+    }
+}
+
+#[test]
+fn who_is_answered_is_not_asked_for() {
+    let (mut world, peer) = world(false, true);
+    world.enable_trace();
+    world.write_all(peer, b"first");
+    assert_eq!(world.read_exactly(peer, 3), b"yes");
+    world.sleep(MS);
+    assert!(!world.trace().contains("Peek"), "{}", world.trace());
+    world.act(|ends, _| ends.answers = false);
+    world.write_all(peer, b"second");
+    world.sleep(MS);
+    assert!(!world.trace().contains("Peek"), "only behind the first bytes: {}", world.trace());
+    world.end(peer);
+    assert!(world.run_until(|world| !world.handler().reasons.is_empty()));
+    world.finish();
+}
