@@ -215,9 +215,13 @@ fn what_was_asked_for_on_accept_is_told_when_the_connection_is_open() {
             far.until(world, "both are told", |_, world| events_of(world, id).len() == 4);
             let events = events_of(world, id);
             assert_eq!(events[1], Event::Open(id));
-            assert!(
-                events.contains(&Event::ConnTimer(id, 7)) && events.contains(&Event::Options(id, Ok(())))
-            );
+            assert!(events.contains(&Event::ConnTimer(id, 7)));
+            let is_faulty = world.handler().kernel.is_faulty();
+            let is_told = |event: &Event| match event {
+                Event::Options(_, answer) => answer.is_ok() || is_faulty,
+                _ => false,
+            };
+            assert!(events.iter().any(is_told), "{events:?}");
             far.leave(world, id);
         },
     );

@@ -239,7 +239,9 @@ impl Ledger {
                 refuse(parcel.links().len() == 0, "a send has something to send", tag)
             }
             Op::Reset { fd } => self.account(*fd, tag).map(|_| ()),
-            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } | Op::Peek { fd } => self.connection(*fd, tag).map(|_| ()),
+            Op::ShutdownWrite { fd } | Op::SetOption { fd, .. } | Op::Peek { fd } => {
+                self.connection(*fd, tag).map(|_| ())
+            }
             Op::Close { fd } => {
                 let account = self.account(*fd, tag)?;
                 refuse(account.under_way > 0, "no close before everything else has completed", tag)?;

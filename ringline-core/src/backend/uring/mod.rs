@@ -13,9 +13,9 @@ mod lift;
 mod lower;
 #[cfg(test)]
 mod option_tests;
+mod parcels;
 #[cfg(test)]
 mod peek_tests;
-mod parcels;
 mod probe;
 mod ring;
 mod staged;

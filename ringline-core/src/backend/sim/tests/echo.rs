@@ -254,7 +254,7 @@ impl Echo {
     }
 
     fn open(&mut self, fd: Fd, address: Option<SocketAddr>) {
-        let is_ours = |row: &Row| row.fd == fd;
+        let is_ours = |row: &Row| row.fd == fd && !row.is_closed;
         assert!(!self.rows.iter().flatten().any(is_ours), "a descriptor comes back behind its close");
         self.generation += 1;
         let row = Row {
