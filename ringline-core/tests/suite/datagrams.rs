@@ -335,6 +335,24 @@ fn what_the_kernel_drops_behind_the_last_one_that_is_received_is_counted() {
     );
 }
 
+/// The simulated kernel stops a program that closes a socket on which something is under way.
+#[test]
+fn a_socket_stays_until_its_receive_has_come_home() {
+    for fault in [Fault::CancelFirst, Fault::CancelMisses] {
+        let faults = Faults::none().with(fault, 1000);
+        let mut world = World::simulated(&Config::default(), 1, faults, Desk::new(KEEP));
+        let socket = world.handler().sockets[0];
+        let peer = world.udp_peer();
+        let to = address(&mut world);
+        world.udp_send(peer, to, b"one");
+        wait(&mut world, "it receives", |world| world.handler().shown.get(&socket) == Some(&1));
+        world.act(|_, cx| cx.close_udp(socket));
+        wait(&mut world, "it has closed", |world| world.handler().closed.contains_key(&socket));
+        assert!(world.struck(fault) > 0, "{fault:?}");
+        finish(world);
+    }
+}
+
 #[test]
 fn runs_that_the_kernel_cannot_cut_are_sent_one_by_one() {
     let config = Config::default();

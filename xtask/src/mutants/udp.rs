@@ -32,7 +32,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A datagram socket is closed while a receive is armed on it.",
         rules: "P84, P88, KERNEL 17",
         file: "udp/row.rs",
-        from: "            && !self.receives\n",
+        from: "            && !self.receives\n            && !self.cancels_receive\n",
         to: "",
     },
     Mutant {
