@@ -147,6 +147,40 @@ fn a_peer_that_has_marked_its_end_still_gets_everything() {
 }
 
 #[test]
+fn a_layer_says_nothing_more_behind_our_end_and_reads_on() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let ((mut far, id), (mut bad, bad_id)) = (Far::open(world), Far::open(world));
+            world.act(|_, cx| [id, bad_id].map(|id| cx.shutdown_write(id)));
+            for end in [&mut far, &mut bad] {
+                end.until(world, "our end", |end, world| world.saw_eof(end.peer));
+                assert!(end.veil.is_read_closed());
+            }
+            let mut said = Vec::new();
+            for line in [b"a question, ", b"and another."] {
+                far.veil.ping(&mut far.out);
+                far.send(line);
+                said.extend_from_slice(line);
+                far.until(world, "the line", |_, world| world.handler().input.len() >= said.len());
+            }
+            assert_same(&world.handler().input, &said);
+            far.bye(world);
+            assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
+            assert!(events_of(world, id).contains(&Event::Eof(id, 0)));
+            assert_eq!(far.veil.pongs(), 0);
+            bad.send(b"broken");
+            if let Some(byte) = bad.out.last_mut() {
+                *byte ^= 1;
+            }
+            bad.flush(world);
+            world.end(bad.peer);
+            assert_eq!(wait_closed(world, bad_id), CloseReason::LayerFailed(Veil::BROKEN));
+        },
+    );
+}
+
+#[test]
 fn a_broken_frame_ends_the_connection_with_an_alert_and_no_other() {
     on_every_kernel(
         || Probe::new(Hooks::ECHO),
