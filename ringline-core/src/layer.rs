@@ -41,7 +41,8 @@ pub trait Layer: fmt::Debug + 'static {
     /// The rest is presented again, at the same place in the stream, with more behind it. What is in
     /// `incoming` may be overwritten.
     ///
-    /// Appends what is for the handler to `plain`, and what is to be answered at once to `wire`.
+    /// Appends what is for the handler to `plain`, and what is to be answered at once to `wire`. Once our
+    /// direction has its mark, answers go nowhere.
     ///
     /// # Errors
     ///

@@ -135,10 +135,11 @@ impl Io {
     }
 
     /// Queues bytes of the layer's own. A peer that makes it say more and more and does not listen is
-    /// not served any longer.
+    /// not served any longer. Behind the mark that ends our direction nothing goes out any more, and the
+    /// kernel would take an attempt for an error of the connection.
     pub(crate) fn push_internal(&mut self, id: ConnId, wire: &[u8]) {
         let Some(conn) = self.conns.get_mut(id) else { return };
-        if !conn.phase.is_active() || wire.is_empty() {
+        if !conn.phase.is_active() || !conn.write_end.is_open() || wire.is_empty() {
             return;
         }
         if conn.outbox.pending() + wire.len() > self.limits.full + INTERNAL_BYTES {

@@ -10,6 +10,12 @@ use ringline_core::{CloseReason, ConnId, Ctx, Limit, NotSecured, SecureError};
 /// How much a peer keeps for later at most.
 const OUT_BYTES_MAX: usize = 20_000;
 
+/// How many bytes of a layer's own may wait beside what the handler has sent.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// More than a layer has to say for the handshake and at its end.
+const OTHER_BYTES: usize = 100;
+
 /// What is known about the layer of one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layering {
@@ -138,6 +144,8 @@ pub(crate) struct Lens {
     /// It keeps to all rules.
     pub(crate) is_honest: bool,
     out: Vec<u8>,
+    /// How many bytes of answers it has asked for.
+    asked_bytes: usize,
     tail: Vec<u8>,
     has_failed: bool,
     wants_end: bool,
@@ -177,6 +185,7 @@ impl Lens {
             mischief,
             is_honest: true,
             out,
+            asked_bytes: 0,
             tail: Vec::new(),
             has_failed: false,
             wants_end: false,
@@ -187,6 +196,11 @@ impl Lens {
     /// Whether it has no time to read.
     pub(crate) fn is_busy(&self) -> bool {
         self.mischief == Mischief::Floods && !self.veil.is_handshaking()
+    }
+
+    /// Whether its answers alone may have been too much for somebody who cannot get rid of them.
+    pub(crate) fn has_flooded(&self) -> bool {
+        self.asked_bytes + OTHER_BYTES > ANSWER_BYTES_MAX
     }
 
     pub(crate) fn takes_more(&self) -> bool {
@@ -211,7 +225,10 @@ impl Lens {
         };
         let is_quiet = self.veil.is_handshaking() || self.wants_end;
         if self.mischief == Mischief::Floods && !is_quiet && self.out.len() < OUT_BYTES_MAX {
+            let before = self.out.len();
             (0..20).for_each(|_| self.veil.ping(&mut self.out));
+            // An answer is as long as what asks for it.
+            self.asked_bytes += self.out.len() - before;
         }
         if self.mischief == Mischief::Breaks && !self.out.is_empty() && dice.chance(50) {
             let at = dice.below(self.out.len());

@@ -147,6 +147,40 @@ fn a_peer_that_has_marked_its_end_still_gets_everything() {
 }
 
 #[test]
+fn a_layer_says_nothing_more_behind_our_end_and_reads_on() {
+    on_every_kernel(
+        || Probe::new(Hooks::SINK),
+        |world| {
+            let ((mut far, id), (mut bad, bad_id)) = (Far::open(world), Far::open(world));
+            world.act(|_, cx| [id, bad_id].map(|id| cx.shutdown_write(id)));
+            for end in [&mut far, &mut bad] {
+                end.until(world, "our end", |end, world| world.saw_eof(end.peer));
+                assert!(end.veil.is_read_closed());
+            }
+            let mut said = Vec::new();
+            for line in [b"a question, ", b"and another."] {
+                far.veil.ping(&mut far.out);
+                far.send(line);
+                said.extend_from_slice(line);
+                far.until(world, "the line", |_, world| world.handler().input.len() >= said.len());
+            }
+            assert_same(&world.handler().input, &said);
+            far.bye(world);
+            assert_eq!(wait_closed(world, id), CloseReason::PeerClosed { unread: 0 });
+            assert!(events_of(world, id).contains(&Event::Eof(id, 0)));
+            assert_eq!(far.veil.pongs(), 0);
+            bad.send(b"broken");
+            if let Some(byte) = bad.out.last_mut() {
+                *byte ^= 1;
+            }
+            bad.flush(world);
+            world.end(bad.peer);
+            assert_eq!(wait_closed(world, bad_id), CloseReason::LayerFailed(Veil::BROKEN));
+        },
+    );
+}
+
+#[test]
 fn a_broken_frame_ends_the_connection_with_an_alert_and_no_other() {
     on_every_kernel(
         || Probe::new(Hooks::ECHO),
@@ -182,7 +216,7 @@ fn a_send_that_finds_no_room_on_the_wire_is_not_accepted_in_part() {
         |world| {
             let (mut far, id) = Far::open(world);
             world.act(|probe, cx| {
-                // 6000 plain bytes are 6008 on the wire.
+                // 6000 plain bytes are 6010 on the wire.
                 assert_eq!(probe.send(cx, id, &pattern(1, 6000)), None);
                 let mut parts = Parts::new();
                 parts.copy(&[1; 3000]).expect("a part");
@@ -191,12 +225,12 @@ fn a_send_that_finds_no_room_on_the_wire_is_not_accepted_in_part() {
                 let mut chain = Chain::new();
                 chain.guard(probe.lend(id, &pattern(3, 20_000))).expect("a link");
                 assert_eq!(probe.send_chain(cx, id, chain), None);
-                let accepted = probe.send(cx, id, &pattern(4, 5992));
+                let accepted = probe.send(cx, id, &pattern(4, 5990));
                 assert_eq!(accepted.map(|accepted| accepted.pressure), Some(Pressure::High));
                 assert_eq!(cx.pending_bytes(id), Some(6000));
             });
             assert!(world.handler().rejected.iter().all(|error| matches!(error, SendError::Full { .. })));
-            assert_same(&far.receive(world, 5992), &pattern(4, 5992));
+            assert_same(&far.receive(world, 5990), &pattern(4, 5990));
             far.leave(world, id);
         },
     );

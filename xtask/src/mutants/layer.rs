@@ -195,4 +195,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
         from: "            || conn.is_for_handler()\n",
         to: "            || conn.phase == Phase::Open\n",
     },
+    Mutant {
+        name: "answers-behind-our-end",
+        breaks: "A layer answers although our direction has ended.",
+        rules: "P113, P31",
+        file: "ctx/layering.rs",
+        from: " || !conn.write_end.is_open() || wire.is_empty()",
+        to: " || wire.is_empty()",
+    },
 ];
