@@ -115,6 +115,11 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
     conn.settle_doubt();
     match outcome {
         Outcome::Received(lease) => Event::Received(lease),
+        // A look may be about to say that it is no end but an error, which it alone was told.
+        Outcome::EndOfStream if conn.ops.peek => {
+            conn.obstacles.add(Obstacle::Doubted);
+            Event::Nothing
+        }
         Outcome::EndOfStream => {
             conn.obstacles.add(Obstacle::Ended);
             Event::Ended
@@ -129,22 +134,28 @@ fn received(conn: &mut Conn, outcome: Outcome, more: bool) -> Event {
     }
 }
 
-/// Whether the peer is still there, asked beside the receive. An error is told once, so this is it. An end is
-/// told as often as one asks: the receive is armed anew and tells it behind all bytes.
+/// What a look beside the receive has found. An error is told once, so this is it. An end is told as often as
+/// one asks: the receive is armed anew and tells it behind all bytes.
 #[cold]
 fn peeked(conn: &mut Conn, outcome: &Outcome) -> Event {
     conn.ops.peek = false;
-    match outcome {
-        Outcome::Done | Outcome::Failed { errno: libc::ECANCELED | libc::EINTR } => Event::Nothing,
-        Outcome::Failed { errno } => Event::Broken(CloseReason::from_errno(*errno)),
+    match *outcome {
+        Outcome::Failed { errno: libc::EAGAIN } => {}
+        // What is behind the bytes, or what the kernel had no memory to look for, is looked for later.
+        Outcome::Done
+        | Outcome::Failed { errno: libc::ECANCELED | libc::EINTR | libc::ENOMEM | libc::ENOBUFS } => {
+            conn.watch.listen();
+        }
+        Outcome::Failed { errno } => return Event::Broken(CloseReason::from_errno(errno)),
         Outcome::EndOfStream => {
             if conn.ops.recv && !conn.has_ended() {
                 conn.obstacles.add(Obstacle::Doubted);
             }
-            Event::Nothing
         }
-        outcome => unreachable!("a look does not complete with {outcome:?}"),
+        ref outcome => unreachable!("a look does not complete with {outcome:?}"),
     }
+    conn.settle_doubt();
+    Event::Nothing
 }
 
 #[inline]

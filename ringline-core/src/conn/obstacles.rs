@@ -21,7 +21,8 @@ pub(crate) enum Obstacle {
     Layered = 1 << 6,
     /// The layer is not ready, and nothing is for the handler before it is.
     Securing = 1 << 7,
-    /// The receive that is armed has missed the end of the peer's direction, and is armed anew to see it.
+    /// The receive has missed the end of the peer's direction, or may have taken an error for it. It is
+    /// armed anew to see for certain.
     Doubted = 1 << 8,
 }
 

@@ -245,23 +245,24 @@ impl Conn {
         self.obstacles.has(Obstacle::Ended)
     }
 
-    /// A receive that was doubted has come home.
+    /// The receive may have come home, and what was asked beside it, so that one may be armed anew.
     pub(crate) fn settle_doubt(&mut self) {
-        if !self.ops.recv && !self.ops.cancel_recv {
+        if !self.ops.recv && !self.ops.cancel_recv && !self.ops.peek {
             self.obstacles.remove(Obstacle::Doubted);
         }
     }
 
-    /// Whether only asking can tell that the peer is gone, because no send is going to. A Unix socket whose
-    /// peer has only ended its direction takes sends.
+    /// Whether only asking can tell that the peer is gone: the receive that is armed stays so, and no send
+    /// is going to. One that waits for room may report how much it has sent instead of why it failed, and a
+    /// Unix socket whose peer has only ended its direction takes sends.
     pub(crate) fn is_in_the_dark(&self) -> bool {
-        let asks = self.outbox.is_idle() || self.family == Family::Unix;
-        asks && self.phase == Phase::Open && self.ops.recv && !self.ops.peek && !self.has_ended()
+        let asks = self.outbox.is_idle() || self.ops.send_waits || self.family == Family::Unix;
+        asks && self.ops.recv && self.wants_recv() && !self.ops.cancel_recv && !self.ops.peek
     }
 
     /// Whether a receive should be armed.
     pub(crate) fn wants_recv(&self) -> bool {
-        if self.has_ended() {
+        if self.has_ended() || self.obstacles.has(Obstacle::Doubted) {
             return false;
         }
         match self.phase {

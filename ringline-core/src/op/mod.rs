@@ -54,8 +54,8 @@ pub(crate) enum Op {
     /// Receives until told otherwise, into buffers of the backend. Completes many times with
     /// `Received`; `EndOfStream`, `Failed` and a completion without `more` end it.
     Recv { fd: Fd },
-    /// Looks, without waiting and without taking a byte, whether the peer has ended or the connection is
-    /// broken. Completes with `Done` if neither is so yet, with `EndOfStream`, or with `Failed`.
+    /// Looks, without waiting and without taking a byte, what a receive would find. Completes with `Done` if
+    /// that is bytes, with `EndOfStream`, or with `Failed`, which is `EAGAIN` if there is nothing.
     Peek { fd: Fd },
     /// Sends as much of a staged span as the socket takes at once. Completes with `Sent` (and
     /// `EAGAIN` when the socket took nothing), at the latest when `Backend::enter` has returned and

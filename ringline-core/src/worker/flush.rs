@@ -22,12 +22,16 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     pub(super) fn flush(&mut self) {
         self.flush_accepts();
+        if !self.io.dirty.is_empty() {
+            self.flush_dirty();
+        }
         if !self.io.unproven.is_empty() {
             self.flush_proofs();
         }
-        if self.io.dirty.is_empty() {
-            return;
-        }
+    }
+
+    #[inline]
+    fn flush_dirty(&mut self) {
         let empty = std::mem::take(&mut self.spare);
         let mut dirty = std::mem::replace(&mut self.io.dirty, empty);
         if std::mem::take(&mut self.ran_dry) {

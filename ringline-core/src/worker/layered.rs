@@ -23,6 +23,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived on a connection that is not open: for its layer, or for nobody.
     #[cold]
     pub(super) fn received_early(&mut self, id: ConnId, lease: Lease) {
+        self.io.doubt(id);
         if self.io.conns.get(id).is_some_and(|conn| conn.phase == Phase::Handshaking) {
             self.postpone_handshake(id, Some(&lease), &[]);
         }

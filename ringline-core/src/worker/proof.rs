@@ -3,8 +3,9 @@
 //! A receive stays armed and reports bytes, the end and an error one after the other. But bytes and a
 //! reset that come together while the kernel arms it are one event to the kernel, which reports the bytes
 //! and waits for the next event; after a reset, there is none. The same is true of the end of a Unix
-//! socket. So behind the first bytes that a receive brings the socket is asked once, unless something is
-//! sent there, which fails and tells.
+//! socket. So behind the first bytes that a receive brings the socket is looked at once, unless something is
+//! sent there, which fails and tells; and once more behind the next bytes, if the look finds that some are
+//! there already.
 
 use super::Worker;
 use super::flush::OutOfRoom;

@@ -63,6 +63,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         !self.prompt
             && self.io.dirty.is_empty()
             && self.io.due.is_empty()
+            && self.io.unproven.is_empty()
             && !self.has_accept_work()
             && !self.io.udp.has_work()
     }

@@ -45,8 +45,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
         conn.ops.recv = more;
         conn.settle_doubt();
+        self.io.doubt(id);
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(bytes.len() as u64);
+        let Some(conn) = self.io.conns.get_mut(id) else { return };
         if conn.layered.is_some() {
             let (takes_layer, mut bytes) = (conn.phase.takes_layer(), bytes.to_vec());
             let is_postponed = !conn.is_for_handler();

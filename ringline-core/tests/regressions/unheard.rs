@@ -1,15 +1,16 @@
 //! Ends that the kernel forgets to tell, because they were there when it armed the receive.
 
-use ringline_core::testing::{Fault, Faults, PeerId, World};
+use ringline_core::testing::{Fault, Faults, PeerId, Veils, World};
 use ringline_core::{Admit, CloseReason, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Answers or does not, and notes how connections end.
+/// Answers or does not, closes or does not, and notes how connections end.
 #[derive(Default)]
 struct Ends {
     answers: bool,
+    closes: bool,
     opened: Vec<ConnId>,
     heard: usize,
     reasons: Vec<CloseReason>,
@@ -29,6 +30,9 @@ impl EventHandler for Ends {
         if self.answers {
             cx.send(id, b"yes").expect("there is room");
         }
+        if self.closes {
+            cx.close(id);
+        }
         Consumed::all(data)
     }
 
@@ -39,13 +43,20 @@ impl EventHandler for Ends {
 
 /// A kernel that always forgets, and a peer that was accepted.
 fn world(is_unix: bool, answers: bool) -> (World<Ends>, PeerId) {
+    world_with(1, Faults::none(), is_unix, Ends { answers, ..Ends::default() })
+}
+
+fn world_with(seed: u64, faults: Faults, is_unix: bool, ends: Ends) -> (World<Ends>, PeerId) {
     let config = Config::builder().build().expect("a valid configuration");
-    let faults = Faults::none().with(Fault::EndForgotten, 1000);
-    let ends = Ends { answers, ..Ends::default() };
-    let mut world = match is_unix {
-        true => World::simulated_unix(&config, 1, faults, ends),
-        false => World::simulated(&config, 1, faults, ends),
+    let faults = faults.with(Fault::EndForgotten, 1000);
+    let world = match is_unix {
+        true => World::simulated_unix(&config, seed, faults, ends),
+        false => World::simulated(&config, seed, faults, ends),
     };
+    accepted(world)
+}
+
+fn accepted(mut world: World<Ends>) -> (World<Ends>, PeerId) {
     let peer = world.connect();
     assert!(world.run_until(|world| !world.handler().opened.is_empty()));
     world.sleep(MS);
@@ -92,6 +103,58 @@ fn the_end_of_a_unix_socket_that_comes_with_the_first_bytes_is_noticed() {
         world.end(peer);
         assert_eq!(reasons(world, 5), [CloseReason::PeerClosed { unread: 0 }], "answers: {answers}");
     }
+}
+
+#[test]
+fn a_reset_behind_many_receives_is_noticed() {
+    const BYTES: usize = 2000;
+    let mut faults = Faults::none().with(Fault::ShortReceive, 1000);
+    faults.short_receive_bytes = 7;
+    let (mut world, peer) = world_with(1, faults, false, Ends::default());
+    world.write_all(peer, &[7; BYTES]);
+    world.reset(peer);
+    assert_eq!(reasons(world, BYTES), [CloseReason::PeerReset]);
+}
+
+#[test]
+fn whom_there_is_no_room_to_ask_is_asked_later() {
+    for seed in 0..50 {
+        let faults = Faults::none().with(Fault::QueueFull, 500);
+        let (mut world, peer) = world_with(seed, faults, false, Ends::default());
+        world.write_all(peer, b"first");
+        world.reset(peer);
+        assert_eq!(reasons(world, 5), [CloseReason::PeerReset], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_close_does_not_wait_for_an_end_that_was_there() {
+    let ends = Ends { answers: true, closes: true, ..Ends::default() };
+    let (mut world, peer) = world_with(1, Faults::none(), true, ends);
+    world.write_all(peer, b"first");
+    world.end(peer);
+    let began = world.elapsed();
+    assert!(world.run_until(|world| !world.handler().reasons.is_empty()));
+    assert_eq!(world.struck(Fault::EndForgotten), 1);
+    assert!(world.elapsed() - began < Duration::from_millis(100), "it does not linger");
+    assert_eq!(world.finish().reasons, [CloseReason::Closed]);
+}
+
+#[test]
+fn a_reset_in_a_handshake_is_noticed() {
+    let config = Config::builder().build().expect("a valid configuration");
+    let faults = Faults::none().with(Fault::EndForgotten, 1000);
+    let mut world = World::layered(&config, 1, faults, Veils::shared(), Ends::default());
+    let peer = world.connect();
+    assert!(world.run_until(|world| world.metrics().handshakes_active == 1));
+    world.sleep(MS);
+    // The beginning of a frame.
+    world.write_all(peer, &[1, 0]);
+    world.reset(peer);
+    assert!(world.run_until(|world| world.struck(Fault::EndForgotten) > 0), "the kernel has forgotten it");
+    world.sleep(Duration::from_millis(100));
+    assert_eq!(world.metrics().handshakes_active, 0, "it takes nobody's place");
+    world.finish();
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn handshakes_take_turns_and_open_connections_go_first() {
                     before_ping = Some(answered);
                 }
             }
-            let before = before_ping.expect("the ping is answered before the last handshake");
+            let before = before_ping.unwrap_or(CROWD);
             // A kernel that hands out a few bytes at a time may be slow with those of the ping.
             if !world.handler().kernel.is_faulty() {
                 assert!(before <= CROWD / 2, "{before} handshakes went on before the ping was answered");

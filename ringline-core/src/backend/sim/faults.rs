@@ -34,8 +34,8 @@ pub enum Fault {
     ReceiveCancelled,
     /// A receive that ends with `ECANCELED` claims to live on.
     CancelledWithMore,
-    /// A receive forgets a reset, or the end of a Unix socket, that is there together with the first bytes
-    /// it brings.
+    /// A receive forgets a reset, or the end of a Unix socket, that is there when it has for the first time
+    /// brought everything that has come.
     EndForgotten,
     /// The network loses a connection: both sides see a reset. Drawn once per turn. Breaks the
     /// connection.

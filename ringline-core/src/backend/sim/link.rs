@@ -181,10 +181,9 @@ impl Link {
         self.is_dead || self.peer_ended
     }
 
-    /// Whether there is nothing to come but what a receive may forget to tell.
+    /// Whether there is an end that a receive may forget to tell.
     pub(super) fn ends_unheard(&self) -> bool {
-        let is_unix = matches!(self.address, Addr::Unix(_));
-        self.to_server.is_empty() && (self.error.is_some() || is_unix && self.is_at_end())
+        self.error.is_some() || matches!(self.address, Addr::Unix(_)) && self.is_at_end()
     }
 
     pub(super) fn is_dead(&self) -> bool {

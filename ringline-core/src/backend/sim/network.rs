@@ -22,9 +22,9 @@ pub(super) struct Arm {
     pub(super) user_data: UserData,
     /// A cancel has missed it, so that it ends with what it reports next.
     pub(super) is_doomed: bool,
-    /// It has not brought anything yet.
+    /// It has not yet brought everything that had come.
     pub(super) is_fresh: bool,
-    /// An end or an error that was there with its first bytes is forgotten.
+    /// An end or an error that was there with the last of that is forgotten.
     pub(super) is_deaf: bool,
 }
 

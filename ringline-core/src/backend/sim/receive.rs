@@ -17,21 +17,26 @@ impl Sim {
         self.network.touch(fd);
     }
 
-    /// Looks whether the peer is still there, and takes the error if it is not.
+    /// Looks what a receive would find, which takes the error if that is one.
     pub(super) fn peek(&mut self, user_data: UserData, fd: Fd) {
         let (_, link) = self.network.socket(fd).expect("the ledger says that it is open");
-        let outcome = match link.to_server.is_empty().then(|| link.take_error()).flatten() {
-            Some(errno) => Outcome::Failed { errno },
-            None if link.to_server.is_empty() && link.is_at_end() => Outcome::EndOfStream,
-            None => Outcome::Done,
+        let outcome = if !link.to_server.is_empty() {
+            Outcome::Done
+        } else if let Some(errno) = link.take_error() {
+            Outcome::Failed { errno }
+        } else if link.is_at_end() {
+            Outcome::EndOfStream
+        } else {
+            Outcome::Failed { errno: libc::EAGAIN }
         };
         self.post(user_data, outcome, false);
     }
 
-    /// A receive brings bytes; with its first, it may overlook what comes with them.
+    /// A receive has brought bytes. With the last of what has come together, it may overlook what is behind.
     fn overlook(&mut self, fd: Fd) {
         let Some((socket, link)) = self.network.socket(fd) else { return };
         if let Some(arm) = &mut socket.receive
+            && link.to_server.is_empty()
             && std::mem::take(&mut arm.is_fresh)
             && link.ends_unheard()
         {
@@ -45,7 +50,9 @@ impl Sim {
             let Some((socket, _)) = self.network.socket(fd) else { return };
             let Some(arm) = socket.receive else { return };
             let Some((outcome, more)) = self.receive_once(fd, arm) else { return };
-            self.overlook(fd);
+            if more {
+                self.overlook(fd);
+            }
             if !self.post(arm.user_data, outcome, more)
                 && let Some((socket, _)) = self.network.socket(fd)
             {

@@ -27,11 +27,7 @@ impl Uring {
         }
         let outcome = match tag.kind {
             Kind::Recv => self.lift_recv(cqe),
-            Kind::Peek => match cqe.result {
-                0 => Outcome::EndOfStream,
-                result if result == -libc::EAGAIN => Outcome::Done,
-                result => done_or_failed(result),
-            },
+            Kind::Peek if cqe.result == 0 => Outcome::EndOfStream,
             Kind::Accept => self.lift_accept(tag, cqe.result, proof?),
             Kind::Connect => {
                 self.in_flight.drop_target(tag.row, proof?);
@@ -58,6 +54,7 @@ impl Uring {
             | Kind::CancelUdpRecv
             | Kind::CancelUdpSend
             | Kind::Orphan
+            | Kind::Peek
             | Kind::Child
             | Kind::CancelChild => done_or_failed(cqe.result),
         };
