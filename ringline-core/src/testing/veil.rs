@@ -121,7 +121,7 @@ impl Veil {
         head[0] = kind;
         head[1..3].copy_from_slice(&(payload.len() as u16).to_be_bytes());
         head[3] = head_sum(kind, payload.len(), self.written);
-        head[4] = payload.iter().fold(head[3], mix);
+        head[4] = payload.iter().copied().fold(head[3], mix);
         for (hidden, byte) in body.iter_mut().zip(payload) {
             *hidden = byte ^ mask(self.written);
             self.written += 1;
@@ -140,7 +140,7 @@ impl Veil {
             *byte ^= mask(self.read);
             self.read += 1;
         }
-        if check != body.iter().fold(head_check, mix) {
+        if check != body.iter().copied().fold(head_check, mix) {
             return Err(Self::BROKEN);
         }
         match (kind, self.is_ready) {
@@ -243,11 +243,11 @@ fn mask(at: u64) -> u8 {
 
 /// What the head of a frame with a payload of this length says for itself.
 fn head_sum(kind: u8, payload_bytes: usize, at: u64) -> u8 {
-    (payload_bytes as u16).to_be_bytes().iter().fold(kind ^ mask(at ^ 0xFFFF), mix)
+    (payload_bytes as u16).to_be_bytes().into_iter().fold(kind ^ mask(at ^ 0xFFFF), mix)
 }
 
 /// One changed bit of any byte changes one bit of the sum.
-fn mix(sum: u8, byte: &u8) -> u8 {
+fn mix(sum: u8, byte: u8) -> u8 {
     sum.rotate_left(1) ^ byte
 }
 
