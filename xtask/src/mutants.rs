@@ -12,6 +12,7 @@ mod edge;
 mod handshakes;
 mod layer;
 mod mail;
+mod proof;
 mod send;
 mod state;
 mod suite;
@@ -173,6 +174,7 @@ fn all() -> impl Iterator<Item = &'static Mutant> {
         .chain(layer::MUTANTS)
         .chain(tls::MUTANTS)
         .chain(handshakes::MUTANTS)
+        .chain(proof::MUTANTS)
 }
 
 /// Where cargo builds, unless told otherwise.

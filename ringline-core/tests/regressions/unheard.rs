@@ -49,11 +49,8 @@ fn world(is_unix: bool, answers: bool) -> (World<Ends>, PeerId) {
 fn world_with(seed: u64, faults: Faults, is_unix: bool, ends: Ends) -> (World<Ends>, PeerId) {
     let config = Config::builder().build().expect("a valid configuration");
     let faults = faults.with(Fault::EndForgotten, 1000);
-    let world = match is_unix {
-        true => World::simulated_unix(&config, seed, faults, ends),
-        false => World::simulated(&config, seed, faults, ends),
-    };
-    accepted(world)
+    let make = if is_unix { World::simulated_unix } else { World::simulated };
+    accepted(make(&config, seed, faults, ends))
 }
 
 fn accepted(mut world: World<Ends>) -> (World<Ends>, PeerId) {

@@ -2,7 +2,7 @@
 
 use super::probe::{Event, Hooks, Probe, Take};
 use super::{
-    Kernel, assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
+    assert_same, assert_serves, base, connect, events_of, exchange, leave, ms, on_every_kernel,
     on_every_kernel_with, pace, pattern, read_to_end, wait, wait_closed, wait_over,
 };
 use ringline_core::{CloseReason, Eof, Initiator, Limit, SendError};
@@ -58,73 +58,6 @@ fn after_the_end_of_the_peer_a_handler_can_go_on_writing() {
             world.end(peer);
             assert_eq!(read_to_end(world, peer), b"one two");
             assert_eq!(wait_closed(world, id), CloseReason::Closed);
-        },
-    );
-}
-
-#[test]
-fn a_reset_ends_the_connection_and_no_other() {
-    on_every_kernel(
-        || Probe::new(Hooks::ECHO),
-        |world| {
-            let (other, other_id) = connect(world);
-            let (peer, id) = connect(world);
-            assert_eq!(exchange(world, peer, b"hello", 5), b"hello");
-            world.reset(peer);
-            let reason = wait_closed(world, id);
-            // A Unix socket that is closed with nothing unread has just ended.
-            if world.handler().kernel != Kernel::Unix {
-                assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Failed { .. }), "{reason:?}");
-                assert!(!reason.is_clean());
-            }
-            assert_eq!(exchange(world, other, b"still", 5), b"still");
-            leave(world, other, other_id);
-        },
-    );
-}
-
-/// The kernel has both before the worker looks.
-#[test]
-fn a_reset_right_behind_bytes_is_noticed() {
-    on_every_kernel(
-        || Probe::new(Hooks::SINK),
-        |world| {
-            for round in 0..20 {
-                let (peer, id) = connect(world);
-                world.sleep(ms(2));
-                world.write_all(peer, &pattern(round, 100));
-                world.reset(peer);
-                let reason = wait_closed(world, id);
-                // As above.
-                let has_ended = world.handler().kernel == Kernel::Unix;
-                assert!(reason == CloseReason::PeerReset || has_ended, "round {round}: {reason:?}");
-            }
-        },
-    );
-}
-
-#[test]
-fn a_reset_with_much_still_queued_fails_the_sends() {
-    const LARGE: Hooks = Hooks {
-        on_data: |probe, cx, id, data| {
-            let size = probe.kernel.size(200 << 10, 16 << 20);
-            probe.send(cx, id, &pattern(2, size));
-            Take::all(data)
-        },
-        ..Hooks::SINK
-    };
-    let config = base().outbox_bytes(32 << 20);
-    on_every_kernel_with(
-        config,
-        || Probe::new(LARGE),
-        |world| {
-            let (peer, id) = connect(world);
-            world.write_all(peer, b"!");
-            world.read_exactly(peer, 1000);
-            world.reset(peer);
-            let reason = wait_closed(world, id);
-            assert!(matches!(reason, CloseReason::PeerReset | CloseReason::Failed { .. }), "{reason:?}");
-            assert!(world.handler().audit.has_failed(id), "the send is reported as failed");
         },
     );
 }

@@ -34,6 +34,7 @@ mod panics;
 mod probe;
 mod racing;
 mod reading;
+mod resets;
 mod securing;
 mod stalls;
 mod stamps;

@@ -1,0 +1,86 @@
+//! Breakages of looking whether peers are still there.
+
+use super::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "gone-and-not-asked-for",
+        breaks: "A peer is not asked for behind the first bytes of a receive.",
+        rules: "P116, K6",
+        file: "ctx/deadlines.rs",
+        from: "            self.unproven.push(id);\n",
+        to: "",
+    },
+    Mutant {
+        name: "asked-for-once-only",
+        breaks: "A peer is asked for behind the first bytes of the first receive only.",
+        rules: "P116, K6",
+        file: "worker/flush.rs",
+        from: "            conn.ops.recv = true;\n            conn.watch.listen();",
+        to: "            conn.ops.recv = true;\n            if conn.watch.is_silent() { conn.watch.listen() }",
+    },
+    Mutant {
+        name: "answer-proves-unix",
+        breaks: "A Unix socket that takes an answer counts as one whose peer has not ended.",
+        rules: "P116, K6",
+        file: "conn/row.rs",
+        from: " || self.family == Family::Unix;",
+        to: ";",
+    },
+    Mutant {
+        name: "everybody-asked-for",
+        breaks: "A peer is asked for although it is answered.",
+        rules: "P116",
+        file: "conn/row.rs",
+        from: "let asks = self.outbox.is_idle() ||",
+        to: "let asks = true ||",
+    },
+    Mutant {
+        name: "close-beside-a-look",
+        breaks: "A connection is closed while a look at it is in flight.",
+        rules: "P34, KERNEL 17",
+        file: "conn/row.rs",
+        from: "            && !ops.peek\n",
+        to: "",
+    },
+    Mutant {
+        name: "looked-once-only",
+        breaks: "A look that finds bytes is the last.",
+        rules: "P116, K6",
+        file: "conn/machine.rs",
+        from: "            conn.watch.listen();\n",
+        to: "",
+    },
+    Mutant {
+        name: "look-forgotten-when-full",
+        breaks: "A worker sleeps although there was no room to ask for a peer.",
+        rules: "P116, K6",
+        file: "worker/shutdown.rs",
+        from: "            && self.io.unproven.is_empty()\n",
+        to: "",
+    },
+    Mutant {
+        name: "error-taken-for-an-end",
+        breaks: "The end that a receive reports is believed although a look has been told of an error.",
+        rules: "P35, K6",
+        file: "conn/machine.rs",
+        from: "Outcome::EndOfStream if conn.ops.peek => {",
+        to: "Outcome::EndOfStream if false => {",
+    },
+    Mutant {
+        name: "handshakes-not-asked-for",
+        breaks: "A peer that has sent the beginning of a handshake is not asked for.",
+        rules: "P116, K6",
+        file: "worker/layered.rs",
+        from: "        self.io.doubt(id);\n        if self.io.conns",
+        to: "        if self.io.conns",
+    },
+    Mutant {
+        name: "doubt-remains",
+        breaks: "A receive that has missed the end is not armed anew.",
+        rules: "P116, K6",
+        file: "conn/row.rs",
+        from: "self.obstacles.remove(Obstacle::Doubted);",
+        to: "",
+    },
+];
