@@ -11,6 +11,11 @@ use std::time::Duration;
 /// Stands for a deadline that does not run and for a timer that is not armed.
 const NEVER: u64 = u64::MAX;
 
+/// A receive was armed, and has not brought a byte.
+const ARMED: u8 = 1;
+/// The socket is being looked at, and no byte has arrived meanwhile.
+const LOOKED: u8 = 2;
+
 /// The deadlines of one connection; times are milliseconds since the worker's start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
@@ -22,8 +27,8 @@ pub(crate) struct Watch {
     armed_ms: u64,
     /// No byte has arrived yet.
     is_silent: bool,
-    /// Nor since the receive was armed.
-    is_fresh: bool,
+    /// Nor since what: [`ARMED`], [`LOOKED`].
+    listens: u8,
     /// The next send that comes home tells whether the kernel takes anything; one in flight is called
     /// back for it.
     asks: bool,
@@ -37,7 +42,7 @@ impl Watch {
             timer: None,
             armed_ms: NEVER,
             is_silent: true,
-            is_fresh: false,
+            listens: 0,
             asks: false,
         };
         watch.set(deadlines);
@@ -77,7 +82,7 @@ impl Watch {
     /// Whether the arrival of bytes changes anything.
     #[inline]
     pub(crate) fn hears(&self) -> bool {
-        self.is_silent | self.is_fresh || self.has(Deadline::Idle)
+        self.is_silent | (self.listens != 0) || self.has(Deadline::Idle)
     }
 
     /// Whether a send that has come home whole changes anything.
@@ -94,12 +99,24 @@ impl Watch {
 
     /// A receive was armed.
     pub(crate) fn listen(&mut self) {
-        self.is_fresh = true;
+        self.listens |= ARMED;
     }
 
-    /// Whether these bytes are the first since then.
+    /// The socket is being looked at.
+    pub(crate) fn look(&mut self) {
+        self.listens |= LOOKED;
+    }
+
+    /// Bytes have arrived. Whether they are the first since a receive was armed.
     pub(crate) fn take_fresh(&mut self) -> bool {
-        std::mem::take(&mut self.is_fresh)
+        std::mem::take(&mut self.listens) & ARMED != 0
+    }
+
+    /// The look is over. Whether nothing has arrived meanwhile.
+    pub(crate) fn take_quiet(&mut self) -> bool {
+        let is_quiet = self.listens & LOOKED != 0;
+        self.listens &= !LOOKED;
+        is_quiet
     }
 
     pub(crate) fn is_silent(&self) -> bool {

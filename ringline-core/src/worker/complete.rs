@@ -44,8 +44,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             | Kind::Connect
             | Kind::CancelConnect
             | Kind::CancelRecv
-            | Kind::CancelSend
-            | Kind::Peek => self.complete_conn(tag, outcome, more),
+            | Kind::CancelSend => self.complete_conn(tag, outcome, more),
+            Kind::Peek => self.looked(tag, outcome, more),
             Kind::Accept => self.accepted(tag, outcome),
             Kind::CancelAccept => self.acceptor.cancelled(),
             Kind::Orphan => self.acceptor.buried(),

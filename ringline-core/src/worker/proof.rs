@@ -5,14 +5,14 @@
 //! and waits for the next event; after a reset, there is none. The same is true of the end of a Unix
 //! socket. So behind the first bytes that a receive brings the socket is looked at once, unless something is
 //! sent there, which fails and tells; and once more behind the next bytes, if the look finds that some are
-//! there already.
+//! there already, and at once, if some have come before its answer.
 
 use super::Worker;
 use super::flush::OutOfRoom;
 use crate::backend::Backend;
 use crate::conn::ConnId;
 use crate::handler::EventHandler;
-use crate::op::{Kind, Op};
+use crate::op::{Kind, Op, Outcome, Tag};
 
 impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Asks wherever it is necessary. Whom there is no room to ask is asked in the next turn.
@@ -33,7 +33,18 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         self.submit(Kind::Peek, id, op)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.ops.peek = true;
+            conn.watch.look();
         }
         Ok(())
+    }
+
+    /// A look has come home, perhaps behind bytes that it has not seen, or that were all it has seen: behind
+    /// those nobody has looked.
+    #[cold]
+    pub(super) fn looked(&mut self, tag: Tag, outcome: Outcome, more: bool) {
+        let looked = self.io.conns.find_mut(tag);
+        let again = looked.and_then(|(id, conn)| (!conn.watch.take_quiet()).then_some(id));
+        self.complete_conn(tag, outcome, more);
+        self.io.unproven.extend(again);
     }
 }

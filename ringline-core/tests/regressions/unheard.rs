@@ -125,6 +125,35 @@ fn whom_there_is_no_room_to_ask_is_asked_later() {
 }
 
 #[test]
+fn an_answer_that_comes_late_is_not_about_what_came_meanwhile() {
+    for seed in 0..2000 {
+        let faults = Faults::none()
+            .with(Fault::Late, 500)
+            .with(Fault::Overtaking, 300)
+            .with(Fault::NoBuffers, 200)
+            .with(Fault::ShortReceive, 300);
+        let is_unix = seed % 2 == 0;
+        let (mut world, peer) = world_with(seed, faults, is_unix, Ends::default());
+        world.write_all(peer, &[7; 100]);
+        for _ in 0..seed % 7 {
+            world.turn();
+        }
+        world.write_all(peer, &[7; 100]);
+        if is_unix {
+            world.end(peer)
+        } else {
+            world.reset(peer)
+        }
+        world.run_until(|world| !world.handler().reasons.is_empty());
+        let reason = if is_unix { CloseReason::PeerClosed { unread: 0 } } else { CloseReason::PeerReset };
+        let ends = world.finish();
+        assert_eq!(ends.reasons, [reason], "seed {seed}");
+        // A reset may be told before bytes whose completions are late; an end is behind all of them.
+        assert!(ends.heard == 200 || !is_unix, "seed {seed}: {} of 200 bytes", ends.heard);
+    }
+}
+
+#[test]
 fn a_close_does_not_wait_for_an_end_that_was_there() {
     let ends = Ends { answers: true, closes: true, ..Ends::default() };
     let (mut world, peer) = world_with(1, Faults::none(), true, ends);
