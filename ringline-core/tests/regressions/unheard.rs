@@ -140,9 +140,9 @@ fn an_answer_that_comes_late_is_not_about_what_came_meanwhile() {
         }
         world.write_all(peer, &[7; 100]);
         if is_unix {
-            world.end(peer)
+            world.end(peer);
         } else {
-            world.reset(peer)
+            world.reset(peer);
         }
         world.run_until(|world| !world.handler().reasons.is_empty());
         let reason = if is_unix { CloseReason::PeerClosed { unread: 0 } } else { CloseReason::PeerReset };
