@@ -30,7 +30,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.keep_rest(id, &lease, consumed);
             }
         } else if conn.layered.is_some() {
-            if conn.obstacles.has(Obstacle::Securing) {
+            let is_securing = conn.obstacles.has(Obstacle::Securing);
+            self.io.doubt(id);
+            if is_securing {
                 self.postpone_handshake(id, Some(&lease), &[]);
             } else {
                 self.read_layered(id, Arrived::Leased(&mut lease));

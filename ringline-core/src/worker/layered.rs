@@ -60,7 +60,6 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.write_end = WriteEnd::Securing;
         }
         self.io.push_internal(id, &self.scratch.answers);
-        self.io.doubt(id);
         if is_ready && read.is_ok() && self.io.end_handshake(id) {
             self.layer_ready(id);
         }

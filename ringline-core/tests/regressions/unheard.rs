@@ -1,6 +1,7 @@
 //! Ends that the kernel forgets to tell, because they were there when it armed the receive.
 
-use ringline_core::testing::{Fault, Faults, PeerId, Veils, World};
+use ringline_core::layer::Layer;
+use ringline_core::testing::{Fault, Faults, PeerId, Veil, Veils, World};
 use ringline_core::{Admit, CloseReason, Config, ConnId, Consumed, Ctx, EventHandler, Peer};
 use std::time::Duration;
 
@@ -181,6 +182,33 @@ fn a_reset_in_a_handshake_is_noticed() {
     world.sleep(Duration::from_millis(100));
     assert_eq!(world.metrics().handshakes_active, 0, "it takes nobody's place");
     world.finish();
+}
+
+#[test]
+fn a_reset_in_a_frame_is_noticed() {
+    let config = Config::builder().build().expect("a valid configuration");
+    let mut world = World::layered(&config, 1, Faults::none(), Veils::shared(), Ends::default());
+    let peer = world.connect();
+    let (mut veil, mut wire, mut out) = (Veil::client(), Vec::new(), Vec::new());
+    veil.begin(&mut out).expect("a veil begins");
+    world.write_all(peer, &out);
+    out.clear();
+    assert!(world.run_until(|world| {
+        wire.extend(world.read(peer, usize::MAX));
+        !wire.is_empty()
+    }));
+    veil.read(&mut wire, &mut Vec::new(), &mut out).expect("the server agrees");
+    world.write_all(peer, &out);
+    assert!(world.run_until(|world| world.metrics().handshakes_active == 0));
+    let id = world.handler().opened[0];
+    world.act(|_, cx| cx.pause_reads(id));
+    world.sleep(MS);
+    world.set_faults(Faults::none().with(Fault::EndForgotten, 1000));
+    world.act(|_, cx| cx.resume_reads(id));
+    world.sleep(MS);
+    world.write_all(peer, &[1, 0]);
+    world.reset(peer);
+    assert_eq!(reasons(world, 0), [CloseReason::PeerReset]);
 }
 
 #[test]

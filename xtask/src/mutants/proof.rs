@@ -68,6 +68,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "Outcome::EndOfStream if false => {",
     },
     Mutant {
+        name: "frames-not-asked-for",
+        breaks: "A peer that has sent the beginning of what a layer understands is not asked for.",
+        rules: "P116, K6",
+        file: "worker/deliver.rs",
+        from: "            self.io.doubt(id);\n",
+        to: "",
+    },
+    Mutant {
         name: "handshakes-not-asked-for",
         breaks: "A peer that has sent the beginning of a handshake is not asked for.",
         rules: "P116, K6",
