@@ -5,7 +5,7 @@ use crate::config;
 use crate::namespace::Namespace;
 use crate::station::Site;
 use crate::watch::{Token, Watch};
-use ringline_core::{Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, Sent};
+use ringline_core::{Admit, CloseReason, ConnId, Consumed, Ctx, Eof, EventHandler, Peer, SendError, Sent};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -69,7 +69,10 @@ impl EventHandler for Relay {
         self.watch.audit.data(id, data);
         if let Some(other) = end.other {
             let answer = self.watch.sending(cx, other, data.len(), |cx| cx.forward(other, data));
-            if let Err(error) = answer {
+            // One that has ended takes nothing any more, and `on_close` may come a little later.
+            if let Err(error) = answer
+                && error != SendError::Closing
+            {
                 self.watch.complain(format!("{other} takes nothing from {id}: {error}"));
             }
         }
