@@ -252,12 +252,13 @@ impl Conn {
         }
     }
 
-    /// Whether only asking can tell that the peer is gone: the receive that is armed stays so, and no send
-    /// is going to. One that waits for room may report how much it has sent instead of why it failed, and a
-    /// Unix socket whose peer has only ended its direction takes sends.
+    /// Whether only asking can tell that the peer is gone: a receive is armed, and no send is going to tell,
+    /// whatever keeps the handler from reading for the moment. A send that waits for room may report how
+    /// much has left instead of why it failed, and a Unix socket whose peer has only ended its direction
+    /// takes sends.
     pub(crate) fn is_in_the_dark(&self) -> bool {
         let asks = self.outbox.is_idle() || self.ops.send_waits || self.family == Family::Unix;
-        asks && self.ops.recv && self.wants_recv() && !self.ops.cancel_recv && !self.ops.peek
+        asks && self.ops.recv && !self.ops.peek && self.phase != Phase::Joining
     }
 
     /// Whether a receive should be armed.

@@ -126,6 +126,25 @@ fn whom_there_is_no_room_to_ask_is_asked_later() {
 }
 
 #[test]
+fn a_pause_that_is_over_before_the_receive_is_cancelled_keeps_the_question() {
+    for seed in 0..200 {
+        let faults = Faults::none().with(Fault::QueueFull, 700);
+        let (mut world, peer) = world_with(seed, faults, false, Ends::default());
+        let id = world.handler().opened[0];
+        world.write_all(peer, b"first");
+        world.reset(peer);
+        assert!(world.run_until(|world| world.handler().heard == 5));
+        for _ in 0..3 {
+            world.act(|_, cx| cx.pause_reads(id));
+            world.turn();
+            world.act(|_, cx| cx.resume_reads(id));
+        }
+        world.run_until(|world| !world.handler().reasons.is_empty());
+        assert_eq!(world.finish().reasons, [CloseReason::PeerReset], "seed {seed}");
+    }
+}
+
+#[test]
 fn an_answer_that_comes_late_is_not_about_what_came_meanwhile() {
     for seed in 0..2000 {
         let faults = Faults::none()
