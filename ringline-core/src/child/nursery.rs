@@ -106,7 +106,12 @@ impl Children {
     }
 
     pub(crate) fn remove(&mut self, id: ChildId) -> Option<Child> {
-        self.rows.remove(id.row())
+        let child = self.rows.remove(id.row())?;
+        if self.rows.live() == 0 {
+            // Whoever is on it still is gone, and the worker may be done before it is worked off.
+            self.restless.clear();
+        }
+        Some(child)
     }
 
     /// All ids at this time.

@@ -69,7 +69,10 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             log::warn!("a child could not be watched (errno {errno}); it is looked after in a while");
         }
         if let Some(exit) = child.process.try_wait() {
-            if let Some(child) = self.forget(id) {
+            // Who was let go is collected without a word.
+            if let Some(child) = self.forget(id)
+                && !child.is_leaving
+            {
                 self.child_handler(id, child.key, exit);
             }
         } else if child.is_leaving {

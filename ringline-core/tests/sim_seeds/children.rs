@@ -21,8 +21,6 @@ pub(crate) struct Offspring {
     /// Those that it waits for, each with its key and what becomes of it at the end.
     pub(crate) running: BTreeMap<ChildId, (ChildKey, AtShutdown)>,
     ids: Vec<ChildId>,
-    /// Those that were let go and not told of.
-    loose: BTreeMap<ChildId, ChildKey>,
     keys: u64,
     pub(crate) ended: u64,
     pub(crate) detached: u64,
@@ -98,18 +96,15 @@ impl Chaos {
         let was_running = self.waits_for(child);
         assert_eq!(cx.is_running(child), was_running);
         assert_eq!(cx.detach(child), was_running);
-        if was_running && let Some((key, _)) = self.offspring.running.remove(&child) {
+        if was_running && self.offspring.running.remove(&child).is_some() {
             self.offspring.detached += 1;
-            self.offspring.loose.insert(child, key);
         }
     }
 
     /// A child has ended.
     pub(crate) fn child_ended(&mut self, cx: &mut Ctx<'_, Self>, child: ChildId, key: ChildKey) {
         let known = self.offspring.running.remove(&child).map(|(key, _)| key);
-        // One that ends while it is being let go may be told of.
-        let known = known.or_else(|| self.offspring.loose.remove(&child));
-        assert_eq!(known, Some(key), "each child is told of once, with its key");
+        assert_eq!(known, Some(key), "each child is told of once, with its key, unless it was let go");
         assert!(!cx.is_running(child));
         assert_eq!(cx.kill(child, Signal::Kill), Err(KillError::Gone));
         self.offspring.ended += 1;

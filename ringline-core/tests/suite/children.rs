@@ -236,6 +236,36 @@ fn who_is_detached_is_not_told_of() {
 }
 
 #[test]
+fn who_is_let_go_while_it_ends_is_not_told_of_and_leaves_nothing() {
+    let hooks = Hooks {
+        on_child: |probe, cx, ended| {
+            let ids = probe.children.clone();
+            for other in ids.into_iter().filter(|id| *id != ended) {
+                assert!(cx.detach(other) && !cx.is_running(other) && !cx.detach(other));
+            }
+        },
+        ..Hooks::SINK
+    };
+    on_every_kernel(
+        || Probe::new(hooks),
+        |world| {
+            let children = [1, 2, 3].map(|key| spawn_sleep(world, AtShutdown::Wait, key));
+            world.act(|probe, _| probe.children = children.to_vec());
+            wait(world, "their start", |world| world.metrics().children_spawned == 3);
+            world.shut_down(ms(10_000));
+            world.act(|_, cx| {
+                for child in children {
+                    cx.kill(child, Signal::Kill).expect("it runs");
+                }
+            });
+            // Nothing is left with the worker, not even the wish to let somebody go.
+            wait(world, "the end", |world| world.is_done());
+            assert_eq!(ends(world).len(), 1, "the other two were let go by the one that was told of");
+        },
+    );
+}
+
+#[test]
 fn a_handler_ends_its_worker() {
     let hooks = Hooks {
         on_timer: |_, cx, _| cx.shut_down(ms(5_000)),

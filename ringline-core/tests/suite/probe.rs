@@ -114,6 +114,7 @@ pub(crate) struct Hooks {
     pub(crate) on_close: fn(&mut Probe, &mut Cx<'_>, ConnId, CloseReason),
     pub(crate) on_message: fn(&mut Probe, &mut Cx<'_>, u64),
     pub(crate) on_job: fn(&mut Probe, &mut Cx<'_>, u64),
+    pub(crate) on_child: fn(&mut Probe, &mut Cx<'_>, ChildId),
 }
 
 impl Hooks {
@@ -136,6 +137,7 @@ impl Hooks {
         on_close: |_, _, _, _| {},
         on_message: |_, _, _| {},
         on_job: |_, _, _| {},
+        on_child: |_, _, _| {},
     };
 
     /// Sends back what it reads.
@@ -195,6 +197,7 @@ pub(crate) struct Probe {
     pub(crate) failed: Vec<JobFailed>,
     pub(crate) names: Vec<Result<Vec<SocketAddr>, ResolveError>>,
     pub(crate) socket: Option<OwnedFd>,
+    pub(crate) children: Vec<ChildId>,
     /// The ends of all children.
     pub(crate) ends: Vec<(ChildId, u64, ChildExit)>,
 }
@@ -228,6 +231,7 @@ impl Probe {
             failed: Vec::new(),
             names: Vec::new(),
             socket: None,
+            children: Vec::new(),
             ends: Vec::new(),
         }
     }
@@ -626,7 +630,8 @@ impl EventHandler for Probe {
         (self.hooks.on_shutdown)(self, cx);
     }
 
-    fn on_child(&mut self, _: &mut Cx<'_>, child: ChildId, key: ChildKey, exit: ChildExit) {
+    fn on_child(&mut self, cx: &mut Cx<'_>, child: ChildId, key: ChildKey, exit: ChildExit) {
         self.ends.push((child, key.0, exit));
+        (self.hooks.on_child)(self, cx, child);
     }
 }

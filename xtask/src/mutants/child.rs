@@ -36,6 +36,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "        let _ = AtShutdown::Detach;\n",
     },
     Mutant {
+        name: "detached-child-told",
+        breaks: "A child that was let go is told of when it ends at that moment.",
+        rules: "P102",
+        file: "worker/children.rs",
+        from: "                && !child.is_leaving\n",
+        to: "",
+    },
+    Mutant {
+        name: "child-list-left",
+        breaks: "A worker is done while its list of children that wait for something names one that is gone.",
+        rules: "P102",
+        file: "child/nursery.rs",
+        from: "            self.restless.clear();\n",
+        to: "",
+    },
+    Mutant {
         name: "deadline-spares-children",
         breaks: "The deadline of a shutdown passes and children that do not end are waited for.",
         rules: "P103",
