@@ -291,7 +291,13 @@ impl Conn {
         self.phase == Phase::Open
             && self.write_end.is_open()
             && self.outbox.pressure() == Pressure::Low
-            && (is_plain || self.ops.recv == self.wants_recv() && !self.recalls_send())
+            && (is_plain || self.has_what_it_wants())
+    }
+
+    /// Whether reading and sending are as they should be.
+    #[inline(never)]
+    fn has_what_it_wants(&self) -> bool {
+        self.ops.recv == self.wants_recv() && !self.recalls_send()
     }
 
     /// Whether a send that waits for room is to come home before it is done: at a peer that has

@@ -120,6 +120,7 @@ impl Timers {
     }
 
     /// A time by which the worker must look again; `None` if no timer is armed.
+    #[inline]
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
         self.wheel.next_deadline_ms()
     }

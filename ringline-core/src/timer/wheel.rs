@@ -128,7 +128,12 @@ impl<T> Wheel<T> {
     /// slot: finding the next one would mean a scan. Waking up for a cancelled timer moves the
     /// others of its slot down, and the slots of the lowest level are always exact, so a timer
     /// causes at most one wake-up for each level, and just one if no such cancel happens.
+    #[inline]
     pub(crate) fn next_deadline_ms(&self) -> Option<u64> {
+        if self.is_empty() { None } else { self.earliest_ms() }
+    }
+
+    fn earliest_ms(&self) -> Option<u64> {
         if self.lists[EXPIRED].head != NIL {
             return Some(self.now_ms);
         }

@@ -234,14 +234,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Submits accepts that are missing, cancels and closes that are due.
-    #[inline]
+    #[inline(never)]
     pub(super) fn flush_accepts(&mut self) {
-        if self.has_accept_work() {
-            self.follow_pause();
-            let arms = !(self.acceptor.is_stopping || self.acceptor.is_paused);
-            let submitted = self.bury() && if arms { self.arm_accepts() } else { self.cancel_accepts() };
-            self.acceptor.has_work = !submitted;
-        }
+        self.follow_pause();
+        let arms = !(self.acceptor.is_stopping || self.acceptor.is_paused);
+        let submitted = self.bury() && if arms { self.arm_accepts() } else { self.cancel_accepts() };
+        self.acceptor.has_work = !submitted;
     }
 
     /// Does about accepting what the handler has asked for, and tells the other workers.

@@ -25,11 +25,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             }
             return self.count_sent(bytes, true, 0);
         }
-        self.complete(Completion {
-            tag,
-            outcome: Outcome::Sent { bytes, errno: 0, parcel: None },
-            more: false,
-        });
+        self.complete_conn(tag, Outcome::Sent { bytes, errno: 0, parcel: None }, false);
     }
 
     #[inline]

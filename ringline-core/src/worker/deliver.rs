@@ -12,24 +12,36 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Bytes have arrived. Nothing unread and nothing in the way: the handler reads the kernel's
     /// buffer itself.
     #[inline]
-    pub(super) fn received(&mut self, id: ConnId, mut lease: Lease) {
+    pub(super) fn received(&mut self, id: ConnId, lease: Lease) {
         self.io.shard.receives.increment();
         self.io.shard.bytes_received.add(lease.len.into());
+        let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
+        let inbox = &self.inboxes[id.row()];
+        let need = inbox.need();
+        if conn.phase != Phase::Open || !conn.presents() || !inbox.is_empty() || (lease.len as usize) < need {
+            return self.received_otherwise(id, lease);
+        }
+        let hears = conn.watch.hears();
+        conn.redeliver = false;
+        if let Some(consumed) = self.data_handler(id, &lease)
+            && (consumed.bytes != lease.len as usize || consumed.need != need)
+        {
+            self.keep_rest(id, &lease, consumed);
+        }
+        self.backend.release(lease);
+        if hears {
+            self.io.watch_received(id);
+        }
+    }
+
+    /// Bytes that the handler is not to see where they are.
+    #[inline(never)]
+    fn received_otherwise(&mut self, id: ConnId, mut lease: Lease) {
         let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
         if conn.phase != Phase::Open {
             return self.received_early(id, lease);
         }
-        let hears = conn.watch.hears();
-        let inbox = &self.inboxes[id.row()];
-        if conn.presents() && inbox.is_empty() && lease.len as usize >= inbox.need() {
-            conn.redeliver = false;
-            let need = inbox.need();
-            if let Some(consumed) = self.data_handler(id, &lease)
-                && (consumed.bytes != lease.len as usize || consumed.need != need)
-            {
-                self.keep_rest(id, &lease, consumed);
-            }
-        } else if conn.layered.is_some() {
+        if conn.layered.is_some() {
             let is_securing = conn.obstacles.has(Obstacle::Securing);
             self.io.doubt(id);
             if is_securing {
@@ -38,12 +50,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
                 self.read_layered(id, Arrived::Leased(&mut lease));
             }
             return self.backend.release(lease);
-        } else {
-            let bytes = self.backend.received(&lease);
-            self.inboxes[id.row()].extend(bytes);
-            self.deliver_inbox(id);
-            self.watch_unread(id, 0);
         }
+        let hears = conn.watch.hears();
+        let bytes = self.backend.received(&lease);
+        self.inboxes[id.row()].extend(bytes);
+        self.deliver_inbox(id);
+        self.watch_unread(id, 0);
         self.backend.release(lease);
         if hears {
             self.io.watch_received(id);
@@ -97,10 +109,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
 
     /// Looks after connections that a callback or a completed send has put on the list. What is
     /// put there meanwhile waits for the next turn.
+    #[inline(never)]
     pub(super) fn settle(&mut self) {
-        if self.io.due.is_empty() {
-            return;
-        }
         let empty = std::mem::take(&mut self.spare);
         let mut due = std::mem::replace(&mut self.io.due, empty);
         for id in due.drain(..) {

@@ -95,11 +95,19 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             catch_unwind(AssertUnwindSafe(|| handler.on_data(&mut Ctx::new(io, desk), id, state, data)));
         io.presented.end();
         let len = data.len();
-        for lease in io.shared.drain(..) {
-            self.backend.share(&lease);
+        if !io.shared.is_empty() {
+            self.share_forwarded();
         }
         self.adopt();
         self.judge(id, len, unless_panic(result))
+    }
+
+    /// Notes with the backend what a callback has forwarded of what it was shown.
+    #[cold]
+    fn share_forwarded(&mut self) {
+        for lease in self.io.shared.drain(..) {
+            self.backend.share(&lease);
+        }
     }
 
     /// Presents the inbox.

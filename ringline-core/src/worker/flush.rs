@@ -21,7 +21,9 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     /// Turns what the callbacks of the last turn left into operations.
     #[inline]
     pub(super) fn flush(&mut self) {
-        self.flush_accepts();
+        if self.has_accept_work() {
+            self.flush_accepts();
+        }
         if !self.io.dirty.is_empty() {
             self.flush_dirty();
         }
@@ -136,6 +138,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     }
 
     /// Everything but sending.
+    #[inline(never)]
     fn flush_rest(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         self.flush_connect(id)?;
         self.flush_phase(id);

@@ -164,8 +164,12 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if self.sleeper.is_live() {
             self.read_mail();
         }
-        self.fire_timers();
-        self.settle();
+        if !self.io.timers.is_empty() {
+            self.fire_timers();
+        }
+        if !self.io.due.is_empty() {
+            self.settle();
+        }
         self.acceptor.end_turn();
         let interval = std::mem::take(&mut self.interval_due);
         self.tick_handler(Tick { completions, interval });
@@ -213,11 +217,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    #[inline]
+    #[inline(never)]
     fn fire_timers(&mut self) {
-        if self.io.timers.is_empty() {
-            return;
-        }
         while let Some(fired) = self.io.timers.pop(&mut self.io.conns) {
             self.io.shard.timers_fired.increment();
             match fired {

@@ -24,8 +24,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "Bytes that the handler is not shown yet, because it needs more, have no deadline.",
         rules: "P51, FAULTS 63",
         file: "worker/deliver.rs",
-        from: "            self.deliver_inbox(id);\n            self.watch_unread(id, 0);\n",
-        to: "            self.deliver_inbox(id);\n",
+        from: "        self.deliver_inbox(id);\n        self.watch_unread(id, 0);\n",
+        to: "        self.deliver_inbox(id);\n",
     },
     Mutant {
         name: "resumed-has-no-deadline",

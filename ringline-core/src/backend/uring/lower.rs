@@ -61,6 +61,7 @@ impl Uring {
         unsafe { self.ring.push(&entry) };
     }
 
+    #[inline(never)]
     fn lower_parcel(&mut self, user_data: UserData, fd: Fd, parcel: Box<Parcel>, waits: bool) {
         let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
         let Self { parcels, buffers, ring, in_flight, staged, descriptors, .. } = self;
@@ -85,6 +86,7 @@ impl Uring {
         unsafe { ring.push(&entry) };
     }
 
+    #[inline(never)]
     fn lower_rare(&mut self, tag: Tag, op: Op) {
         let row = tag.row;
         let entry = match op {

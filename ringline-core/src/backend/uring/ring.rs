@@ -196,6 +196,7 @@ impl Ring {
         unsafe { self.submitter.enter::<libc::sigset_t>(queued, wanted, flags, None) }
     }
 
+    #[inline(never)]
     fn call_for(&self, queued: u32, timeout: Duration) -> io::Result<usize> {
         let flags = (EnterFlags::GETEVENTS | EnterFlags::EXT_ARG).bits();
         let timespec = Timespec::from(timeout);
