@@ -5,14 +5,15 @@
 //! completion. The core promises: one send in flight for a socket, one live receive, no operation on a
 //! socket after its close, and no close before everything else of that socket has completed, but for
 //! the memory of zero-copy sends, which a reset makes the kernel let go of; a cancel names the exact
-//! tag of its target; every lease comes back exactly once; staged bytes are left alone until their send
-//! has completed. A descriptor's number is handed out by an accept again only behind the completion of
-//! the close that freed it. The simulated kernel asserts the core's half.
+//! tag of its target, and nothing starts under that tag before the cancel has completed; every lease
+//! comes back exactly once; staged bytes are left alone until their send has completed. A descriptor's
+//! number is handed out by an accept again only behind the completion of the close that freed it. The
+//! simulated kernel asserts the core's half.
 
 pub(crate) mod sim;
 pub(crate) mod uring;
 
-use crate::buf::{Lease, Stage};
+use crate::buf::{Lease, Span, Stage};
 use crate::net::{BindUdp, Dial};
 use crate::op::{Completion, Fd, Op, Tag, UserData};
 use std::io;
@@ -46,6 +47,13 @@ pub(crate) trait Backend {
     /// Queues an operation. Nothing happens before [`Backend::enter`].
     fn push(&mut self, user_data: UserData, op: Op, stage: &Stage) -> Result<(), Full>;
 
+    /// Queues an [`Op::SendNow`]; false if there is no room. A shorter way than [`Backend::push`] for what
+    /// is by far the most frequent.
+    #[inline]
+    fn push_send_now(&mut self, tag: Tag, fd: Fd, span: Span, stage: &Stage) -> bool {
+        self.push(tag.encode(), Op::SendNow { fd, span }, stage).is_ok()
+    }
+
     /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
     /// success, for signals, for a completion backlog and for passing lack of memory.
     ///
@@ -57,6 +65,10 @@ pub(crate) trait Backend {
     /// error: its tag, and how many bytes left. A shorter way than [`Backend::next`] for what is by far
     /// the most frequent.
     fn next_sent(&mut self) -> Option<(Tag, usize)>;
+
+    /// The next completion that `enter` brought back, if it is that of a receive which has brought bytes
+    /// and goes on. As short a way as [`Backend::next_sent`].
+    fn next_received(&mut self) -> Option<(Tag, Lease)>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.
     fn next(&mut self) -> Option<Completion>;

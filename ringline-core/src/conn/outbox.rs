@@ -15,7 +15,6 @@ use super::queue::Queue;
 use super::receipts::Receipts;
 use super::{CloseReason, Limits, Pressure, SendFailure, Sent};
 use crate::buf::{Body, ChainRules, Guard, Lease, OnBreak, Parcel, Piece, Pool, Span, Stage};
-use crate::op::{Fd, Op};
 
 /// What is on its way to the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,33 +167,55 @@ impl Outbox {
         fresh
     }
 
-    /// The next operation, if none is in flight and something is queued. What the socket has refused
-    /// once `waits` for room, or is tried again.
+    /// The staged bytes, if there are any and no send is in flight. They are on their way from now on.
     #[inline]
-    pub(crate) fn next_op(&mut self, fd: Fd, waits: bool, pool: &mut Pool) -> Option<Op> {
+    pub(crate) fn next_staged(&mut self) -> Option<Span> {
+        if self.flight != Flight::None || self.staged.len == 0 {
+            return None;
+        }
+        let span = std::mem::take(&mut self.staged);
+        self.flight = Flight::Now(span);
+        self.flight_waits = false;
+        self.flight_ends = self.staged_ends;
+        Some(span)
+    }
+
+    /// Staged bytes that the submission queue had no room for.
+    pub(crate) fn put_back_staged(&mut self, span: Span) {
+        self.staged = span;
+        self.staged_ends = self.flight_ends;
+        self.flight = Flight::None;
+    }
+
+    /// Whether there is a parcel to send, and no send is in flight.
+    #[inline]
+    pub(crate) fn has_next_parcel(&self) -> bool {
+        self.flight == Flight::None && !self.queue.is_empty()
+    }
+
+    /// Makes a parcel of what is at the front of the queue, and says whether its send waits for room.
+    /// What the socket has refused once waits, if it may, or is tried again.
+    pub(crate) fn next_parcel(&mut self, may_wait: bool, pool: &mut Pool) -> Option<(Box<Parcel>, bool)> {
         if self.flight != Flight::None {
             return None;
         }
-        if self.staged.len > 0 {
-            let span = std::mem::take(&mut self.staged);
-            self.flight = Flight::Now(span);
-            self.flight_waits = false;
-            self.flight_ends = self.staged_ends;
-            return Some(Op::SendNow { fd, span });
-        }
-        if self.queue.is_empty() { None } else { self.next_parcel(fd, waits, pool) }
+        let zero_copy = may_wait && !self.copies;
+        let mut parcel = self.queue.next(zero_copy, pool)?;
+        parcel.arrange(zero_copy);
+        self.serial = self.serial.wrapping_add(1);
+        parcel.serial = self.serial;
+        self.flight = Flight::Parcel(self.serial);
+        self.flight_ends = parcel.ends();
+        self.flight_len = parcel.len();
+        let takes_time =
+            self.is_refused || parcel.links().len() > 1 || parcel.links().any(|link| link.zero_copy);
+        self.flight_waits = may_wait && takes_time;
+        Some((parcel, self.flight_waits))
     }
 
-    /// An operation from [`Outbox::next_op`] that the submission queue had no room for.
-    pub(crate) fn put_back(&mut self, op: Op, pool: &mut Pool) {
-        match op {
-            Op::SendNow { span, .. } => {
-                self.staged = span;
-                self.staged_ends = self.flight_ends;
-            }
-            Op::Send { parcel, .. } => self.queue.put_back(parcel, pool),
-            _ => unreachable!("only sends come from an outbox"),
-        }
+    /// A parcel that the submission queue had no room for.
+    pub(crate) fn put_back_parcel(&mut self, parcel: Box<Parcel>, pool: &mut Pool) {
+        self.queue.put_back(parcel, pool);
         self.flight = Flight::None;
     }
 
@@ -399,22 +420,6 @@ impl Outbox {
     #[inline]
     fn ends(&self) -> u64 {
         self.receipts.last() - u64::from(self.is_partial)
-    }
-
-    /// Makes a parcel of what is at the front of the queue.
-    fn next_parcel(&mut self, fd: Fd, waits: bool, pool: &mut Pool) -> Option<Op> {
-        let zero_copy = waits && !self.copies;
-        let mut parcel = self.queue.next(zero_copy, pool)?;
-        parcel.arrange(zero_copy);
-        self.serial = self.serial.wrapping_add(1);
-        parcel.serial = self.serial;
-        self.flight = Flight::Parcel(self.serial);
-        self.flight_ends = parcel.ends();
-        self.flight_len = parcel.len();
-        let takes_time =
-            self.is_refused || parcel.links().len() > 1 || parcel.links().any(|link| link.zero_copy);
-        self.flight_waits = waits && takes_time;
-        Some(Op::Send { fd, parcel, waits: self.flight_waits })
     }
 
     /// A parcel is back of which `bytes` have left.

@@ -6,7 +6,6 @@ use crate::buf::Unsent;
 use proptest::prelude::*;
 use std::sync::Arc;
 
-const FD: Fd = Fd(7);
 const TABLE_LEN: usize = 1 << 17;
 
 /// The byte at each place of everything that is ever sent.
@@ -168,15 +167,19 @@ impl Bench {
     }
 
     fn fly(&mut self, room: usize, is_prompt: bool, waits: bool) {
-        let Some(op) = self.outbox.next_op(FD, waits, &mut self.pool) else { return };
+        let staged = self.outbox.next_staged();
+        let queued = self.outbox.next_parcel(waits, &mut self.pool);
+        if staged.is_none() && queued.is_none() {
+            return;
+        }
         self.stage.flip();
-        let (taken, parcel) = match op {
-            Op::SendNow { span, .. } => {
+        let (taken, parcel) = match (staged, queued) {
+            (Some(span), None) => {
                 let taken = room.min(span.len as usize);
                 self.wire.extend_from_slice(&self.stage.bytes(span)[..taken]);
                 (taken, None)
             }
-            Op::Send { parcel, waits, .. } => {
+            (None, Some((parcel, waits))) => {
                 let bytes = contents(&parcel);
                 let taken = room.min(bytes.len());
                 self.wire.extend_from_slice(&bytes[..taken]);
@@ -191,7 +194,7 @@ impl Bench {
                     (taken, Some(parcel))
                 }
             }
-            _ => unreachable!(),
+            _ => panic!("one send in flight at a time"),
         };
         self.outbox.complete(taken, parcel, waits, &mut self.stage, &mut self.pool);
         self.report();

@@ -119,11 +119,24 @@ impl UserData {
     #[inline]
     pub(crate) fn decode(self) -> Option<Tag> {
         let kind = Kind::from_number((self.0 >> 56) as u8)?;
-        Some(Tag { kind, generation: (self.0 >> 32) as u32 & Self::GENERATION_MASK, row: self.0 as u32 })
+        Some(Tag::new(kind, (self.0 >> 32) as u32, self.0 as u32))
+    }
+
+    /// `None` for bits of another kind.
+    #[inline]
+    pub(crate) fn decode_as(self, kind: Kind) -> Option<Tag> {
+        let is_it = (self.0 >> 56) as u8 == kind as u8;
+        is_it.then(|| Tag::new(kind, (self.0 >> 32) as u32, self.0 as u32))
     }
 }
 
 impl Tag {
+    /// An operation of `row`; of `generation`, the low 24 bits count.
+    #[inline]
+    pub(crate) const fn new(kind: Kind, generation: u32, row: u32) -> Self {
+        Self { kind, generation: generation & UserData::GENERATION_MASK, row }
+    }
+
     /// The bits again, for instance to name this operation in a cancel.
     #[inline]
     pub(crate) const fn encode(self) -> UserData {

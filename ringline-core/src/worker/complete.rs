@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::backend::Backend;
+use crate::buf::Lease;
 use crate::conn::machine::{self, Memory};
 use crate::conn::{CloseReason, Conn, ConnId, Event, Limit};
 use crate::handler::EventHandler;
@@ -32,8 +33,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { tag, outcome, more } = completion;
         match tag.kind {
-            Kind::Recv => self.complete_recv(tag, outcome, more),
-            Kind::Send
+            Kind::Recv
+            | Kind::Send
             | Kind::Shutdown
             | Kind::Close
             | Kind::Reset
@@ -57,16 +58,13 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         }
     }
 
-    /// Nothing follows for the queue from what arrives, and nothing for the operations while there is
-    /// more to come.
+    /// A receive has brought bytes and goes on. Nothing follows from that for the queue, nor for the
+    /// operations.
     #[inline]
-    fn complete_recv(&mut self, tag: Tag, outcome: Outcome, more: bool) {
-        match outcome {
-            Outcome::Received(lease) if more => match self.io.conns.find_mut(tag) {
-                Some((id, _)) => self.received(id, lease),
-                None => self.stale(Outcome::Received(lease)),
-            },
-            outcome => self.complete_conn(tag, outcome, more),
+    pub(super) fn arrived(&mut self, tag: Tag, lease: Lease) {
+        match self.io.conns.find_mut(tag) {
+            Some((id, _)) => self.received(id, lease),
+            None => self.stale(Outcome::Received(lease)),
         }
     }
 

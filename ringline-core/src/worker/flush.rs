@@ -6,7 +6,7 @@ use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, Phas
 use crate::ctx;
 use crate::handler::EventHandler;
 use crate::net::Setting;
-use crate::op::{Fd, Kind, Op, UserData};
+use crate::op::{Fd, Kind, Op, Tag, UserData};
 use std::time::Duration;
 
 /// How long to leave a full socket alone when waiting for room is not possible; doubles while the peer
@@ -99,23 +99,17 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     #[inline]
     fn flush_conn(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         let Some(conn) = self.io.conns.get_mut(id) else { return self.flush_other(id) };
+        let may_send = conn.phase.is_active() && conn.retry_timer.is_none() && !conn.ops.cancel_send;
         let mut is_silent = false;
-        if conn.phase.is_active()
-            && conn.retry_timer.is_none()
-            && !conn.ops.cancel_send
-            && let Some(op) = conn.outbox.next_op(conn.fd, !conn.has_ended(), &mut self.io.pool)
-        {
-            let user_data = UserData::new(Kind::Send, id.generation, id.row);
-            let waits = matches!(op, Op::Send { waits: true, .. });
-            if let Err(Full(op)) = self.backend.push(user_data, op, &self.io.stage) {
-                conn.outbox.put_back(op, &mut self.io.pool);
+        if may_send && let Some(span) = conn.outbox.next_staged() {
+            let tag = Tag::new(Kind::Send, id.generation, id.row);
+            if !self.backend.push_send_now(tag, conn.fd, span, &self.io.stage) {
+                conn.outbox.put_back_staged(span);
                 return Err(OutOfRoom);
             }
-            is_silent = !waits;
-            conn.ops.send_waits = waits;
-            if waits {
-                ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
-            }
+            is_silent = true;
+        } else if may_send && conn.outbox.has_next_parcel() {
+            return self.flush_queue(id);
         }
         let is_steady = conn.is_steady();
         // Something may hang on it: then say when it is done, even if nothing else happens.
@@ -124,7 +118,39 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             conn.is_dirty = false;
             return Ok(());
         }
-        self.flush_rest(id)?;
+        self.flush_rest(id)
+    }
+
+    /// A connection that has a parcel to send.
+    #[inline(never)]
+    fn flush_queue(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        let Some(conn) = self.io.conns.get_mut(id) else { return Ok(()) };
+        let may_wait = !conn.has_ended();
+        if let Some((parcel, waits)) = conn.outbox.next_parcel(may_wait, &mut self.io.pool) {
+            let user_data = UserData::new(Kind::Send, id.generation, id.row);
+            let op = Op::Send { fd: conn.fd, parcel, waits };
+            if let Err(Full(op)) = self.backend.push(user_data, op, &self.io.stage) {
+                let Op::Send { parcel, .. } = op else { unreachable!("what did not fit comes back") };
+                conn.outbox.put_back_parcel(parcel, &mut self.io.pool);
+                return Err(OutOfRoom);
+            }
+            conn.ops.send_waits = waits;
+            if waits {
+                ctx::begin(conn, id, Deadline::WriteStall, &mut self.io.clock, &mut self.io.timers);
+            }
+            self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());
+        }
+        if conn.is_steady() {
+            conn.is_dirty = false;
+            return Ok(());
+        }
+        self.flush_rest(id)
+    }
+
+    /// Everything but sending.
+    #[inline(never)]
+    fn flush_rest(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+        self.flush_otherwise(id)?;
         if let Some(conn) = self.io.conns.get_mut(id) {
             conn.is_dirty = false;
         }
@@ -137,9 +163,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         if id != ConnId::NOBODY || self.flush_children() { Ok(()) } else { Err(OutOfRoom) }
     }
 
-    /// Everything but sending.
-    #[inline(never)]
-    fn flush_rest(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
+    fn flush_otherwise(&mut self, id: ConnId) -> Result<(), OutOfRoom> {
         self.flush_connect(id)?;
         self.flush_phase(id);
         self.flush_write_end(id)?;

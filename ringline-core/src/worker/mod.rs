@@ -155,9 +155,15 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
             completions += 1;
             self.sent(tag, bytes);
         }
-        while let Some(completion) = self.backend.next() {
+        loop {
+            if let Some((tag, lease)) = self.backend.next_received() {
+                self.arrived(tag, lease);
+            } else if let Some(completion) = self.backend.next() {
+                self.complete(completion);
+            } else {
+                break;
+            }
             completions += 1;
-            self.complete(completion);
         }
         // A send that was left in the queue has not been reported yet.
         self.prompt = self.prompt && self.backend.has_silent();

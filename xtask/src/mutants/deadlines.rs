@@ -96,8 +96,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A send starts while a cancel is in flight that was meant for the one before.",
         rules: "KERNEL 15, FAULTS 72",
         file: "worker/flush.rs",
-        from: "            && !conn.ops.cancel_send\n",
-        to: "",
+        from: " && !conn.ops.cancel_send;",
+        to: ";",
     },
     Mutant {
         name: "closing-judged-unasked",

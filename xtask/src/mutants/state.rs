@@ -40,13 +40,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         breaks: "A block that the full submission queue gave back queues behind newer ones.",
         rules: "P21, FAULTS 53",
         file: "conn/outbox.rs",
-        from: "Op::Send { parcel, .. } => self.queue.put_back(parcel, pool),",
+        from: "        self.queue.put_back(parcel, pool);\n        self.flight = Flight::None;\n    }\n",
         to: concat!(
-            "Op::Send { mut parcel, .. } => {\n",
-            "                for piece in parcel.drain() {\n",
-            "                    self.queue.push(piece);\n",
-            "                }\n",
-            "                pool.put_parcel(parcel);\n            }"
+            "        let mut parcel = parcel;\n",
+            "        for piece in parcel.drain() {\n",
+            "            self.queue.push(piece);\n",
+            "        }\n",
+            "        pool.put_parcel(parcel);\n",
+            "        self.flight = Flight::None;\n    }\n"
         ),
     },
     Mutant {

@@ -86,6 +86,8 @@ pub(super) struct Ledger {
     accounts: Vec<Account>,
     /// What a cancel may name, with the socket it belongs to; accepts belong to none.
     targets: BTreeMap<u64, Option<Fd>>,
+    /// What is being cancelled: a cancel's own tag, and the one that it names.
+    cancels: BTreeMap<u64, u64>,
     /// How many sends under a tag are over and have not got their memory back.
     lent: BTreeMap<u64, u32>,
     serial: u64,
@@ -163,7 +165,9 @@ impl Ledger {
                 account.tags.push(user_data);
             }
         }
-        if !matches!(role, Role::Close | Role::Cancel) {
+        if let Op::Cancel { target } = op {
+            self.cancels.insert(user_data.bits(), target.bits());
+        } else if role != Role::Close {
             self.targets.insert(user_data.bits(), fd);
         }
         self.serial += 1;
@@ -187,6 +191,7 @@ impl Ledger {
             *self.lent.entry(user_data.bits()).or_default() += 1;
         }
         let flight = self.flights.remove(&user_data.bits()).expect("it is under way");
+        self.cancels.remove(&user_data.bits());
         if let Some(fd) = flight.fd {
             let account = &mut self.accounts[fd.0 as usize];
             account.under_way -= 1;
@@ -214,6 +219,9 @@ impl Ledger {
         }
         if self.flights.contains_key(&user_data.bits()) {
             return breach("two operations are never in flight under one tag", tag);
+        }
+        if self.cancels.values().any(|target| *target == user_data.bits()) {
+            return breach("nothing starts under a tag while a cancel of it is under way", tag);
         }
         match op {
             Op::RecvDatagrams { fd } if is_stamped(user_data) => {

@@ -280,6 +280,16 @@ impl Backend for Sim {
         }
     }
 
+    fn next_received(&mut self) -> Option<(Tag, Lease)> {
+        if !self.posts.is_received_next() {
+            return None;
+        }
+        match self.next() {
+            Some(Completion { tag, outcome: Outcome::Received(lease), .. }) => Some((tag, lease)),
+            completion => unreachable!("bytes were next, not {completion:?}"),
+        }
+    }
+
     fn next(&mut self) -> Option<Completion> {
         let completion = self.posts.pop()?;
         self.trace.note(|| format!("take {}", trace::describe_completion(&completion)));

@@ -81,6 +81,12 @@ impl Posts {
         self.staged.front().is_some_and(|staged| sent(&staged.completion.outcome))
     }
 
+    /// Whether the next completion is that of a receive that goes on.
+    pub(super) fn is_received_next(&self) -> bool {
+        let received = |next: &Completion| next.more && matches!(next.outcome, Outcome::Received(_));
+        self.staged.is_empty() && self.ready.front().is_some_and(received)
+    }
+
     /// Whether [`Posts::pop`] has something to give.
     #[cfg(test)]
     pub(super) fn has_some(&self) -> bool {

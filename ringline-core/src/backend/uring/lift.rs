@@ -4,6 +4,7 @@ use super::Uring;
 use super::parcels::Note;
 use super::ring::Cqe;
 use super::staged::Settled;
+use crate::buf::Lease;
 use crate::net::{Credentials, Remote};
 use crate::op::{Completion, Fd, Kind, Outcome, Tag, UserData};
 use io_uring::cqueue;
@@ -59,6 +60,19 @@ impl Uring {
             | Kind::CancelChild => done_or_failed(cqe.result),
         };
         Some(Completion { tag, outcome, more })
+    }
+
+    /// What a receive that goes on has brought, if a completion is about that. One that ends, whatever it
+    /// brings, has more to it.
+    #[inline]
+    pub(super) fn lift_received(&mut self, cqe: Cqe) -> Option<(Tag, Lease)> {
+        let tag = UserData::from_bits(cqe.user_data).decode_as(Kind::Recv)?;
+        let buffer = cqueue::buffer_select(cqe.flags)?;
+        if !cqueue::more(cqe.flags) || cqe.result <= 0 {
+            return None;
+        }
+        let is_done = !cqueue::buffer_more(cqe.flags);
+        Some((tag, self.buffers.lease(buffer, cqe.result as u32, is_done)))
     }
 
     /// An entry of a send that waits.
@@ -128,4 +142,38 @@ impl Uring {
 
 fn done_or_failed(result: i32) -> Outcome {
     if result < 0 { Outcome::Failed { errno: -result } } else { Outcome::Done }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::option_tests::Rig;
+    use super::*;
+
+    /// The flags of a receive into the first buffer: the kernel's `IORING_CQE_F_BUFFER`, `_MORE` and `_BUF_MORE`.
+    const BUFFER: u32 = 1 << 0;
+    const MORE: u32 = 1 << 1;
+    const BUFFER_MORE: u32 = 1 << 4;
+
+    #[test]
+    fn only_a_receive_that_brings_bytes_and_goes_on_takes_the_short_way() {
+        let mut rig = Rig::new(false);
+        let mut lift = |kind, result, flags| {
+            let user_data = UserData::new(kind, 3, 7).bits();
+            rig.uring.lift_received(Cqe { user_data, result, flags })
+        };
+        let usual = BUFFER | MORE | BUFFER_MORE;
+        let (tag, lease) = lift(Kind::Recv, 5, usual).expect("the usual case");
+        assert_eq!((tag, lease.len), (Tag::new(Kind::Recv, 3, 7), 5));
+        for (kind, result, flags) in [
+            (Kind::Recv, 5, BUFFER | BUFFER_MORE),
+            (Kind::Recv, 0, usual),
+            (Kind::Recv, -libc::ENOBUFS, MORE),
+            (Kind::Recv, -libc::ECANCELED, usual),
+            (Kind::Recv, 5, MORE),
+            (Kind::RecvStamped, 5, usual),
+            (Kind::UdpRecv, 5, usual),
+        ] {
+            assert!(lift(kind, result, flags).is_none(), "{kind:?} {result} {flags:#x}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub use error::RingError;
 pub use probe::Capabilities;
 
 use super::{Backend, Full, Wait};
-use crate::buf::{Lease, Stage};
+use crate::buf::{Lease, Span, Stage};
 use crate::config::Config;
 use crate::net::{BindUdp, Dial, KernelSockets};
 use crate::op::{Completion, Fd, Kind, Op, Tag, UserData};
@@ -215,6 +215,15 @@ impl Backend for Uring {
     }
 
     #[inline]
+    fn push_send_now(&mut self, tag: Tag, fd: Fd, span: Span, stage: &Stage) -> bool {
+        let has_room = !self.ring.is_full();
+        if has_room {
+            self.lower_send_now(tag, fd, span, stage);
+        }
+        has_room
+    }
+
+    #[inline]
     fn enter(&mut self, _: &Stage, wait: Wait) -> io::Result<()> {
         self.arm_wake();
         self.buffers.publish();
@@ -228,6 +237,16 @@ impl Backend for Uring {
     #[inline]
     fn next_sent(&mut self) -> Option<(Tag, usize)> {
         self.staged.next_whole()
+    }
+
+    #[inline]
+    fn next_received(&mut self) -> Option<(Tag, Lease)> {
+        if self.staged.has_settled() {
+            return None;
+        }
+        let received = self.lift_received(*self.batch.get(self.taken)?)?;
+        self.taken += 1;
+        Some(received)
     }
 
     #[inline]

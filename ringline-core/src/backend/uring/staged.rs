@@ -46,12 +46,11 @@ impl StagedSends {
     #[inline]
     pub(super) fn add(
         &mut self,
-        user_data: UserData,
+        tag: Tag,
         len: usize,
         position: u32,
         load: Option<Lent<Box<Load>>>,
     ) -> UserData {
-        let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
         let row = self.sends.len() as u32;
         self.sends.push(StagedSend { tag, len, position, complaint: None, load });
         UserData::new(Kind::Staged, 0, row)
@@ -60,13 +59,11 @@ impl StagedSends {
     /// Takes a completion that is a complaint about a staged send; false if it is not.
     #[inline]
     pub(super) fn complain(&mut self, cqe: Cqe) -> bool {
-        match UserData::from_bits(cqe.user_data).decode() {
-            Some(Tag { kind: Kind::Staged, row, .. }) => {
-                self.sends[row as usize].complaint = Some(cqe.result);
-                true
-            }
-            _ => false,
+        let complaint = UserData::from_bits(cqe.user_data).decode_as(Kind::Staged);
+        if let Some(Tag { row, .. }) = complaint {
+            self.sends[row as usize].complaint = Some(cqe.result);
         }
+        complaint.is_some()
     }
 
     /// Everything before position `consumed` is over.
@@ -85,10 +82,16 @@ impl StagedSends {
         self.sends.get(self.settled).is_some_and(|send| is_before(send.position, consumed))
     }
 
+    /// Whether a send is over and was not reported.
+    #[inline]
+    pub(super) fn has_settled(&self) -> bool {
+        self.reported != self.settled
+    }
+
     /// The next send that is over.
     #[inline]
     pub(super) fn next(&mut self) -> Option<Settled> {
-        if self.reported == self.settled {
+        if !self.has_settled() {
             return None;
         }
         let StagedSend { tag, len, complaint, load, .. } = &mut self.sends[self.reported];
@@ -105,7 +108,7 @@ impl StagedSends {
     /// The next send that is over, if it is one of staged bytes and all of it went out.
     #[inline]
     pub(super) fn next_whole(&mut self) -> Option<(Tag, usize)> {
-        if self.reported == self.settled {
+        if !self.has_settled() {
             return None;
         }
         let StagedSend { tag, len, complaint: None, load: None, .. } = self.sends[self.reported] else {
@@ -142,8 +145,8 @@ fn is_before(position: u32, other: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn send(row: u32) -> UserData {
-        UserData::new(Kind::Send, 0, row)
+    fn send(row: u32) -> Tag {
+        Tag::new(Kind::Send, 0, row)
     }
 
     fn report(sends: &mut StagedSends) -> Option<(u32, Result<u32, i32>)> {
@@ -160,7 +163,7 @@ mod tests {
         let complaint = |bits: UserData, result| Cqe { user_data: bits.bits(), result, flags: 0 };
         assert!(sends.complain(complaint(second, 40)));
         assert!(sends.complain(complaint(third, -libc::EAGAIN)));
-        assert!(!sends.complain(complaint(send(7), 1)));
+        assert!(!sends.complain(complaint(send(7).encode(), 1)));
         sends.settle(2);
         assert_eq!(report(&mut sends), Some((7, Ok(100))));
         assert_eq!(report(&mut sends), Some((8, Ok(40))));

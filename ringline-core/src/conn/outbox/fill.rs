@@ -40,13 +40,10 @@ impl Outbox {
 mod tests {
     use crate::buf::{Pool, Stage};
     use crate::conn::Outbox;
-    use crate::op::{Fd, Op};
-
-    const FD: Fd = Fd(5);
 
     /// Whether the next operation carries these bytes, which then all leave.
-    fn leaves(outbox: &mut Outbox, stage: &mut Stage, pool: &mut Pool) -> Vec<u8> {
-        let Some(Op::SendNow { span, .. }) = outbox.next_op(FD, true, pool) else { panic!("it is staged") };
+    fn leaves(outbox: &mut Outbox, stage: &mut Stage) -> Vec<u8> {
+        let span = outbox.next_staged().expect("it is staged");
         let bytes = stage.bytes(span).to_vec();
         assert!(outbox.complete_whole(bytes.len(), stage));
         bytes
@@ -65,7 +62,7 @@ mod tests {
         });
         assert_eq!((wrote, outbox.pending()), (Ok(0), 7));
         assert_eq!(outbox.push_with(10, &mut stage, &mut pool, |_| Err("no")), Err("no"));
-        assert_eq!(leaves(&mut outbox, &mut stage, &mut pool), b"one two");
+        assert_eq!(leaves(&mut outbox, &mut stage), b"one two");
         assert_eq!(outbox.take_report().map(|sent| (sent.through, sent.bytes)), Some((1, 7)));
         assert!(stage.is_empty() && outbox.is_idle() && outbox.pending() == 0);
     }
@@ -86,7 +83,7 @@ mod tests {
         }
         assert_eq!(outbox.push_with(8, &mut stage, &mut pool, |_| Err("no")), Err("no"));
         assert!(stage.is_empty(), "staged bytes came before and went along");
-        let Some(Op::Send { parcel, .. }) = outbox.next_op(FD, true, &mut pool) else { panic!("a parcel") };
+        let (parcel, _) = outbox.next_parcel(true, &mut pool).expect("a parcel");
         assert_eq!((parcel.len(), parcel.pieces().len(), outbox.pending()), (18, 1, 18));
         let landed = outbox.complete(18, Some(parcel), false, &mut stage, &mut pool);
         assert!(landed.is_whole);
@@ -112,7 +109,7 @@ mod tests {
         outbox.push_internal(b"", &mut stage, &mut pool);
         assert!(outbox.is_idle());
         outbox.push_internal(b"ticket", &mut stage, &mut pool);
-        assert_eq!(leaves(&mut outbox, &mut stage, &mut pool), b"ticket");
+        assert_eq!(leaves(&mut outbox, &mut stage), b"ticket");
         assert_eq!(outbox.take_report(), None);
         assert!(!outbox.is_unfinished());
     }

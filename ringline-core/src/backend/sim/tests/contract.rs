@@ -68,6 +68,18 @@ fn a_send_beside_a_staged_one_whose_completion_was_not_taken() {
 }
 
 #[test]
+#[should_panic(expected = "nothing starts under a tag while a cancel of it is under way: Tag { kind: Send")]
+fn a_send_beside_the_cancel_of_the_one_before() {
+    let mut rig = Rig::calm();
+    let (_, fd) = rig.accept(0);
+    rig.send_now(0, fd, b"one");
+    rig.cancel(Kind::CancelSend, 0, Kind::Send);
+    rig.enter(Wait::No);
+    assert!(rig.sim.next_sent().is_some(), "what was to be cancelled is over");
+    rig.send_now(0, fd, b"two");
+}
+
+#[test]
 #[should_panic(expected = "a send has something to send")]
 fn an_empty_span() {
     let mut rig = Rig::calm();
