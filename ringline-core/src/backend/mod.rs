@@ -50,8 +50,8 @@ pub(crate) trait Backend {
     /// Queues an [`Op::SendNow`]; false if there is no room. A shorter way than [`Backend::push`] for what
     /// is by far the most frequent.
     #[inline]
-    fn push_send_now(&mut self, tag: Tag, fd: Fd, span: Span, stage: &Stage) -> bool {
-        self.push(tag.encode(), Op::SendNow { fd, span }, stage).is_ok()
+    fn push_send_now(&mut self, user_data: UserData, fd: Fd, span: Span, stage: &Stage) -> bool {
+        self.push(user_data, Op::SendNow { fd, span }, stage).is_ok()
     }
 
     /// Submits what is queued and waits for a completion as `wait` says. Comes back early, with
@@ -67,7 +67,7 @@ pub(crate) trait Backend {
     fn next_sent(&mut self) -> Option<(Tag, usize)>;
 
     /// The next completion that `enter` brought back, if it is that of a receive which has brought bytes
-    /// and goes on. As short a way as [`Backend::next_sent`].
+    /// and goes on. As short a way as [`Backend::next_sent`]; what it misses comes with [`Backend::next`].
     fn next_received(&mut self) -> Option<(Tag, Lease)>;
 
     /// The next completion that `enter` brought back; those of staged sends come first.

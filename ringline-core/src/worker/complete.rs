@@ -33,8 +33,11 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
     pub(super) fn complete(&mut self, completion: Completion) {
         let Completion { tag, outcome, more } = completion;
         match tag.kind {
-            Kind::Recv
-            | Kind::Send
+            Kind::Recv => match outcome {
+                Outcome::Received(lease) if more => self.arrived(tag, lease),
+                outcome => self.complete_conn(tag, outcome, more),
+            },
+            Kind::Send
             | Kind::Shutdown
             | Kind::Close
             | Kind::Reset

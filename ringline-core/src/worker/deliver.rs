@@ -18,7 +18,7 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let Some(conn) = self.io.conns.get_mut(id) else { return self.backend.release(lease) };
         let inbox = &self.inboxes[id.row()];
         let need = inbox.need();
-        if conn.phase != Phase::Open || !conn.presents() || !inbox.is_empty() || (lease.len as usize) < need {
+        if !conn.presents() || !inbox.is_empty() || (lease.len as usize) < need {
             return self.received_otherwise(id, lease);
         }
         let hears = conn.watch.hears();

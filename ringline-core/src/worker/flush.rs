@@ -6,7 +6,7 @@ use crate::conn::{CloseReason, Conn, ConnId, Deadline, Fired, Limit, Phase, Phas
 use crate::ctx;
 use crate::handler::EventHandler;
 use crate::net::Setting;
-use crate::op::{Fd, Kind, Op, Tag, UserData};
+use crate::op::{Fd, Kind, Op, UserData};
 use std::time::Duration;
 
 /// How long to leave a full socket alone when waiting for room is not possible; doubles while the peer
@@ -102,8 +102,8 @@ impl<H: EventHandler, B: Backend> Worker<H, B> {
         let may_send = conn.phase.is_active() && conn.retry_timer.is_none() && !conn.ops.cancel_send;
         let mut is_silent = false;
         if may_send && let Some(span) = conn.outbox.next_staged() {
-            let tag = Tag::new(Kind::Send, id.generation, id.row);
-            if !self.backend.push_send_now(tag, conn.fd, span, &self.io.stage) {
+            let user_data = UserData::new(Kind::Send, id.generation, id.row);
+            if !self.backend.push_send_now(user_data, conn.fd, span, &self.io.stage) {
                 conn.outbox.put_back_staged(span);
                 return Err(OutOfRoom);
             }

@@ -100,6 +100,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "self.prompt |= is_silent && false;",
     },
     Mutant {
+        name: "parcel-not-prompt",
+        breaks: "A send from the queue that does not wait is reported only when something else happens.",
+        rules: "P23",
+        file: "worker/flush.rs",
+        from: "            self.prompt |= !waits && (self.io.observes_sends || !conn.is_steady());\n",
+        to: "",
+    },
+    Mutant {
         name: "half-close-not-prompt",
         breaks: "The end of our direction waits behind a staged send until something else happens.",
         rules: "P31, FAULTS 73",

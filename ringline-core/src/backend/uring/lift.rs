@@ -96,7 +96,8 @@ impl Uring {
     /// A send that did not wait and is over.
     #[inline]
     pub(super) fn lift_settled(&mut self) -> Option<Completion> {
-        let Settled { tag, bytes, errno, load } = self.staged.next()?;
+        let Settled { user_data, bytes, errno, load } = self.staged.next()?;
+        let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };
         // The kernel has consumed the entry, and there is nothing that such a send leaves behind.
         let parcel = load.and_then(|load| self.parcels.unload(load, Final(())));
         Some(Completion { tag, outcome: Outcome::Sent { bytes, errno, parcel }, more: false })

@@ -20,8 +20,8 @@ impl Uring {
     pub(super) fn lower(&mut self, user_data: UserData, op: Op, stage: &Stage) {
         let tag = fitting(user_data, &op);
         match op {
-            Op::SendNow { fd, span } => self.lower_send_now(tag, fd, span, stage),
-            Op::Send { fd, parcel, waits } => self.lower_parcel(tag, fd, parcel, waits),
+            Op::SendNow { fd, span } => self.lower_send_now(user_data, fd, span, stage),
+            Op::Send { fd, parcel, waits } => self.lower_parcel(user_data, tag, fd, parcel, waits),
             Op::Recv { fd } => {
                 let entry = opcode::RecvMulti::new(raw(fd), super::buf_ring::GROUP).build();
                 self.submit(user_data, entry.flags(self.descriptors.flags(fd)));
@@ -39,13 +39,14 @@ impl Uring {
         self.submit(Kind::WAKE, entry);
     }
 
-    #[inline]
-    pub(super) fn lower_send_now(&mut self, tag: Tag, fd: Fd, span: Span, stage: &Stage) {
+    #[expect(clippy::inline_always, reason = "arguments that go through memory in parts cost a stall")]
+    #[inline(always)]
+    pub(super) fn lower_send_now(&mut self, user_data: UserData, fd: Fd, span: Span, stage: &Stage) {
         let bytes = stage.bytes(span);
         let anchor = self.stage.get_or_insert_with(|| stage.memory().anchor());
         assert!(anchor.contains(bytes), "a ring serves one stage");
         let start = bytes.as_ptr();
-        let complaint = self.staged.add(tag, span.len as usize, self.ring.position(), None);
+        let complaint = self.staged.add(user_data, span.len as usize, self.ring.position(), None);
         let entry = opcode::Send::new(raw(fd), start, span.len)
             .flags(SEND | libc::MSG_DONTWAIT)
             .build()
@@ -57,7 +58,7 @@ impl Uring {
         unsafe { self.ring.push(&entry) };
     }
 
-    fn lower_parcel(&mut self, tag: Tag, fd: Fd, parcel: Box<Parcel>, waits: bool) {
+    fn lower_parcel(&mut self, user_data: UserData, tag: Tag, fd: Fd, parcel: Box<Parcel>, waits: bool) {
         let Self { parcels, buffers, ring, in_flight, staged, descriptors, .. } = self;
         let address = |lease: &Lease| buffers.bytes(lease).as_ptr();
         let kind_of_fd = descriptors.flags(fd);
@@ -73,7 +74,7 @@ impl Uring {
             return;
         }
         let (load, entry, len) = parcels.lend_briefly(fd, parcel, address);
-        let complaint = staged.add(tag, len, ring.position(), Some(load));
+        let complaint = staged.add(user_data, len, ring.position(), Some(load));
         let entry = entry.flags(squeue::Flags::SKIP_SUCCESS | kind_of_fd).user_data(complaint.bits());
         // SAFETY: a non-blocking send reads its bytes while the kernel consumes the entry. Until then
         // `staged` keeps what it names, and for ever if it is never known to be over.
@@ -180,8 +181,7 @@ pub(super) fn raw(fd: Fd) -> RawFd {
     RawFd(fd.number() as i32)
 }
 
-/// The tag of an operation that goes under its own bits. What an operation lends comes back by its kind, so
-/// the two must belong together.
+/// The tag of an operation. What an operation lends comes back by its kind, so the two must belong together.
 #[inline]
 fn fitting(user_data: UserData, op: &Op) -> Tag {
     let Some(tag) = user_data.decode() else { unreachable!("the core encodes every tag") };

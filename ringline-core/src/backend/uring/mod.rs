@@ -215,10 +215,10 @@ impl Backend for Uring {
     }
 
     #[inline]
-    fn push_send_now(&mut self, tag: Tag, fd: Fd, span: Span, stage: &Stage) -> bool {
+    fn push_send_now(&mut self, user_data: UserData, fd: Fd, span: Span, stage: &Stage) -> bool {
         let has_room = !self.ring.is_full();
         if has_room {
-            self.lower_send_now(tag, fd, span, stage);
+            self.lower_send_now(user_data, fd, span, stage);
         }
         has_room
     }
@@ -244,9 +244,14 @@ impl Backend for Uring {
         if self.staged.has_settled() {
             return None;
         }
-        let received = self.lift_received(*self.batch.get(self.taken)?)?;
+        let cqe = *self.batch.get(self.taken)?;
+        // Taken before it is looked at: should that panic, it is not looked at again.
         self.taken += 1;
-        Some(received)
+        let received = self.lift_received(cqe);
+        if received.is_none() {
+            self.taken -= 1;
+        }
+        received
     }
 
     #[inline]

@@ -12,7 +12,8 @@ use crate::op::{Kind, Tag, UserData};
 
 #[derive(Debug)]
 struct StagedSend {
-    tag: Tag,
+    /// Its bits and not its tag: they are one word, and nothing of them is needed before it is over.
+    user_data: UserData,
     len: usize,
     /// Where its entry is among all that were ever pushed.
     position: u32,
@@ -25,7 +26,7 @@ struct StagedSend {
 /// What became of a send that is over.
 #[derive(Debug)]
 pub(super) struct Settled {
-    pub(super) tag: Tag,
+    pub(super) user_data: UserData,
     pub(super) bytes: usize,
     pub(super) errno: i32,
     pub(super) load: Option<Lent<Box<Load>>>,
@@ -46,13 +47,13 @@ impl StagedSends {
     #[inline]
     pub(super) fn add(
         &mut self,
-        tag: Tag,
+        user_data: UserData,
         len: usize,
         position: u32,
         load: Option<Lent<Box<Load>>>,
     ) -> UserData {
         let row = self.sends.len() as u32;
-        self.sends.push(StagedSend { tag, len, position, complaint: None, load });
+        self.sends.push(StagedSend { user_data, len, position, complaint: None, load });
         UserData::new(Kind::Staged, 0, row)
     }
 
@@ -94,13 +95,13 @@ impl StagedSends {
         if !self.has_settled() {
             return None;
         }
-        let StagedSend { tag, len, complaint, load, .. } = &mut self.sends[self.reported];
+        let StagedSend { user_data, len, complaint, load, .. } = &mut self.sends[self.reported];
         let (bytes, errno) = match *complaint {
             None => (*len, 0),
             Some(bytes) if bytes >= 0 => (bytes as usize, 0),
             Some(error) => (0, -error),
         };
-        let settled = Settled { tag: *tag, bytes, errno, load: load.take() };
+        let settled = Settled { user_data: *user_data, bytes, errno, load: load.take() };
         self.advance();
         Some(settled)
     }
@@ -111,9 +112,10 @@ impl StagedSends {
         if !self.has_settled() {
             return None;
         }
-        let StagedSend { tag, len, complaint: None, load: None, .. } = self.sends[self.reported] else {
+        let StagedSend { user_data, len, complaint: None, load: None, .. } = self.sends[self.reported] else {
             return None;
         };
+        let tag = user_data.decode_as(Kind::Send)?;
         self.advance();
         Some((tag, len))
     }
@@ -145,12 +147,13 @@ fn is_before(position: u32, other: u32) -> bool {
 mod tests {
     use super::*;
 
-    fn send(row: u32) -> Tag {
-        Tag::new(Kind::Send, 0, row)
+    fn send(row: u32) -> UserData {
+        UserData::new(Kind::Send, 0, row)
     }
 
     fn report(sends: &mut StagedSends) -> Option<(u32, Result<u32, i32>)> {
-        let Settled { tag, bytes, errno, .. } = sends.next()?;
+        let Settled { user_data, bytes, errno, .. } = sends.next()?;
+        let tag = user_data.decode()?;
         Some((tag.row, if errno == 0 { Ok(bytes as u32) } else { Err(errno) }))
     }
 
@@ -163,7 +166,7 @@ mod tests {
         let complaint = |bits: UserData, result| Cqe { user_data: bits.bits(), result, flags: 0 };
         assert!(sends.complain(complaint(second, 40)));
         assert!(sends.complain(complaint(third, -libc::EAGAIN)));
-        assert!(!sends.complain(complaint(send(7).encode(), 1)));
+        assert!(!sends.complain(complaint(send(7), 1)));
         sends.settle(2);
         assert_eq!(report(&mut sends), Some((7, Ok(100))));
         assert_eq!(report(&mut sends), Some((8, Ok(40))));
