@@ -24,20 +24,20 @@ struct Cli {
     #[arg(required = true, value_name = "NAME=COMMAND")]
     servers: Vec<String>,
     /// How long it takes
-    #[arg(long, default_value_t = 30)]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
     /// How long a server is visited at a time, in milliseconds
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..))]
     slice: u64,
     /// Connections to each server
-    #[arg(long, default_value_t = 1)]
-    connections: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
     /// Messages in flight on each connection
-    #[arg(long, default_value_t = 1)]
-    depth: usize,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    depth: u16,
     /// Bytes of a message
-    #[arg(long, default_value_t = 64)]
-    size: usize,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    size: u16,
     /// The core of the servers, and that of the client
     #[arg(long, num_args = 2, default_values_t = [0, 1])]
     cores: Vec<usize>,
@@ -58,7 +58,7 @@ fn main() -> io::Result<()> {
     let mut entries = Vec::new();
     for (text, port) in cli.servers.iter().zip(cli.port..) {
         let server = Server::start(text, port, cli.cores[0])?;
-        let crowd = Crowd::connect(port, cli.connections, cli.depth, cli.size)?;
+        let crowd = Crowd::connect(port, cli.connections.into(), cli.depth.into(), cli.size.into())?;
         entries.push(Entry { server, crowd, slices: Vec::new() });
     }
     server::pin(0, cli.cores[1])?;
