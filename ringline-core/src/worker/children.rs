@@ -1,4 +1,5 @@
-//! The children of a worker: their descriptors are watched by its ring, and each is told of once, unless it was let go.
+//! The children of a worker: their descriptors are watched by its ring, and each is told of once,
+//! unless it was let go.
 
 use super::Worker;
 use crate::backend::{Backend, Full};

@@ -100,6 +100,14 @@ pub(super) const MUTANTS: &[Mutant] = &[
         to: "self.prompt |= is_silent && false;",
     },
     Mutant {
+        name: "arrivals-before-sends",
+        breaks: "Bytes that arrived are presented before a send that fell short is reported.",
+        rules: "P24",
+        file: "backend/uring/mod.rs",
+        from: "        if self.staged.has_settled() {\n            return None;\n        }\n",
+        to: "",
+    },
+    Mutant {
         name: "parcel-not-prompt",
         breaks: "A send from the queue that does not wait is reported only when something else happens.",
         rules: "P23",
